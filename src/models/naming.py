@@ -1,0 +1,16 @@
+"""Error messages for names that do not exist: what was asked, what was expected, and the nearest right one."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``" (did you mean X?)"`` for the nearest of ``known``, else ``"; known: A, B, …"``."""
+    choices = sorted(known)
+    close = get_close_matches(str(name).lower(), choices, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else f"; known: {', '.join(choices)}"
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
+    """The error for an unknown ``name`` of some ``kind`` ("cell", "link", "merge", …)."""
+    return ValueError(f"unknown {kind} {name!r}{did_you_mean(name, known)}")
