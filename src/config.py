@@ -1,0 +1,312 @@
+"""The mirror of conf/: types, ranges and error messages. Past this file nothing handles a DictConfig.
+
+YAML holds every value, the classes hold none, so that a default stands in one place only. A request that does not fit
+becomes a ``RequestError`` of one line.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from src.data.options import DataConfig
+from src.errors import RequestError, did_you_mean
+from src.tasks.options import ClassificationConfig
+
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _off(value: object) -> object:
+    return "off" if value is False else value  # YAML reads a bare `off` as False
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise ValueError("should be auto, cpu, mps, cuda or cuda:N")
+    return value
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ModelConfig(Section):
+    """``conf/model/``: the cell, and what belongs to it."""
+
+    cell: str | list[str]
+    """A name of ``src.models.cells.CELLS``, or one for each layer."""
+    options: dict[str, Any]
+    """Keyword arguments of the cell, such as ``activation`` or ``reset_after``."""
+    merge: Literal["concat", "sum", "mean", "mul"]
+    """How the two directions of a bidirectional layer become one."""
+    init: str
+    """A named initialiser of ``src.models.init``."""
+
+
+class LinkConfig(Section):
+    """``conf/link/``: what runs past a layer."""
+
+    name: Literal["none", "residual", "dense"]
+
+
+class HighwayConfig(Section):
+    """``conf/link/highway.yaml``: the gated link of Srivastava et al. (2015)."""
+
+    name: Literal["highway"]
+    gate_bias: float
+    """Bias of the transform gate at the start; negative lets the input through."""
+
+
+class AdamConfig(Section):
+    """``conf/optimizer/adam.yaml`` and ``adamw.yaml``."""
+
+    name: Literal["adam", "adamw"]
+    betas: Annotated[list[Share], Field(min_length=2, max_length=2)]
+    eps: PositiveFloat
+    amsgrad: bool
+
+
+class RMSpropConfig(Section):
+    """``conf/optimizer/rmsprop.yaml``."""
+
+    name: Literal["rmsprop"]
+    alpha: Share
+    eps: PositiveFloat
+    momentum: Share
+    centered: bool
+
+
+class SGDConfig(Section):
+    """``conf/optimizer/sgd.yaml``."""
+
+    name: Literal["sgd"]
+    momentum: Share
+    nesterov: bool
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov=true needs momentum above 0")
+        return self
+
+
+class ConstantConfig(Section):
+    """``conf/scheduler/constant.yaml``: the learning rate stays as it is."""
+
+    name: Literal["constant"]
+
+
+class WarmupConfig(Section):
+    """``conf/scheduler/warmup.yaml``: a linear rise over the first steps, then constant."""
+
+    name: Literal["warmup"]
+    warmup_steps: PositiveInt
+
+
+class CosineConfig(Section):
+    """``conf/scheduler/cosine.yaml``: half a cosine down to ``floor`` times the rate, after an optional rise."""
+
+    name: Literal["cosine"]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    floor: Share
+
+
+class PlateauConfig(Section):
+    """``conf/scheduler/plateau.yaml``: times ``factor`` after ``patience`` evaluations without a better monitor."""
+
+    name: Literal["plateau"]
+    factor: Annotated[float, Field(gt=0, lt=1)]
+    patience: Annotated[int, Field(ge=0)]
+    floor: Share
+
+
+class OneCycleConfig(Section):
+    """``conf/scheduler/one_cycle.yaml``: up to ``lr`` and down to nearly nothing (Smith & Topin 2018)."""
+
+    name: Literal["one_cycle"]
+    rise: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the steps that go up."""
+    start: Annotated[float, Field(gt=0, le=1)]
+    """First rate, as a share of ``lr``."""
+    floor: Share
+    """Last rate, as a share of ``lr``."""
+
+
+class TrainerConfig(Section):
+    """``conf/trainer/``: how the loop runs, past what stands at the top level."""
+
+    accumulate: PositiveInt
+    """Batches whose gradients make one step."""
+    clip_by: Literal["norm", "value"]
+    patience: PositiveInt | None
+    """Early stopping: evaluations without a better ``monitor`` before the run ends."""
+    monitor: str
+    mode: Literal["max", "min"]
+    nonfinite: Literal["stop", "skip"]
+    """What a loss or gradient that is not finite does."""
+    log_every: PositiveInt
+    """Steps between two lines of metrics."""
+    eval_every: PositiveInt
+    """Epochs between two evaluations."""
+    checkpoint_minutes: PositiveFloat
+    """Minutes between two ``last.ckpt`` within an epoch."""
+    average: Annotated[float, Field(gt=0, lt=1)] | None
+    """Decay of the moving average of the weights that is evaluated and kept; none without."""
+    progress: bool
+    summary: bool
+    limit_batches: PositiveInt | None
+    """Batches of an epoch, and of an evaluation; all without."""
+    overfit: bool
+    """Train and evaluate on the first batch only, again and again."""
+    profile: bool
+    """Write where the time goes to ``profile.txt`` and ``trace.json`` in the run folder."""
+    anomaly: bool
+    """Stop at the operation whose gradient is not a number (slow)."""
+
+
+class LoggerConfig(Section):
+    """``conf/logger/wandb.yaml``: Weights & Biases beside the files that are always written."""
+
+    name: Literal["wandb"]
+    mode: Literal["offline", "online", "disabled"]
+    project: str
+    entity: str | None
+    group: str | None
+    job_type: str | None
+    tags: list[str]
+    dir: str
+    log_artifact: bool
+    """Keep the best checkpoint as a W&B artifact."""
+
+
+class NoLoggerConfig(Section):
+    """``conf/logger/none.yaml``: only the files in the run folder."""
+
+    name: Literal["none"]
+
+
+class SweepConfig(Section):
+    """``conf/sweep/``: what the runs of a sweep share."""
+
+    name: str | None
+    """Folder and W&B group of the sweep; none for a single run."""
+
+
+LinkOptions = Annotated[LinkConfig | HighwayConfig, Field(discriminator="name")]
+OptimizerConfig = Annotated[AdamConfig | RMSpropConfig | SGDConfig, Field(discriminator="name")]
+SchedulerConfig = Annotated[
+    ConstantConfig | WarmupConfig | CosineConfig | PlateauConfig | OneCycleConfig, Field(discriminator="name")
+]
+LoggerOptions = Annotated[LoggerConfig | NoLoggerConfig, Field(discriminator="name")]
+
+
+class Config(Section):
+    """One run, whole: what ``conf/config.yaml`` composes to and a run folder's ``config.yaml`` holds."""
+
+    model: ModelConfig
+    link: LinkOptions
+    task: ClassificationConfig
+    data: DataConfig
+    optimizer: OptimizerConfig
+    scheduler: SchedulerConfig
+    trainer: TrainerConfig
+    logger: LoggerOptions
+    sweep: SweepConfig
+
+    depth: PositiveInt
+    width: PositiveInt | list[PositiveInt]
+    bidirectional: bool
+    dropout: Share
+    backend: str
+    lr: PositiveFloat
+    weight_decay: NonNegativeFloat
+    batch_size: PositiveInt
+    epochs: PositiveInt
+    clip: PositiveFloat | None
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    amp: Annotated[Literal["off", "bf16", "fp16"], BeforeValidator(_off)]
+    device: Annotated[str, AfterValidator(_device)]
+    deterministic: bool
+    compile: bool
+    threads: PositiveInt | None
+    max_minutes: PositiveFloat | None
+    max_steps: PositiveInt | None
+    resume: str | None
+
+    @model_validator(mode="after")
+    def _one_entry_a_layer(self) -> Self:
+        for key, value in (("width", self.width), ("model.cell", self.model.cell)):
+            if isinstance(value, list) and len(value) != self.depth:
+                raise ValueError(f"{key}=[{','.join(map(str, value))}] names {len(value)} layers, but depth={self.depth}")
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plain container that the run folder and W&B keep; ``Config(**that)`` gives the same again."""
+        return self.model_dump()
+
+
+def compose_config(cfg: DictConfig | Mapping[str, Any]) -> Config:
+    """Turn what Hydra composed, or a run folder's config, into a ``Config``.
+
+    Raises:
+        RequestError: one line for the first thing that does not fit.
+    """
+    try:
+        if OmegaConf.is_config(cfg):
+            cfg = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        return Config.model_validate(cfg)
+    except OmegaConfBaseException as error:
+        key = f"{error.full_key}: " if error.full_key else ""
+        raise RequestError(f"{key}{str(error.msg or error).splitlines()[0]}") from error
+    except ValidationError as error:
+        raise RequestError(explain(error, cfg)) from error
+
+
+def explain(error: ValidationError, request: object) -> str:
+    """Say pydantic's first finding in one line: key, wrong value, what was expected, the nearest right name.
+
+    ``request`` is the container that was refused. Walking it, and not the finding's own path, gives the key as the user
+    writes it: pydantic's path names the member of a union too.
+    """
+    findings = error.errors(include_url=False)
+    first = findings[0]
+    node, path = request, list[str]()
+    for part in first["loc"]:
+        known = node
+        if isinstance(node, Mapping) and part in node:
+            node = node[part]
+            path.append(str(part))
+        elif isinstance(node, list) and isinstance(part, int):
+            node = node[part]
+            path[-1] += f"[{part}]"
+    key = ".".join(path)
+    match first["type"]:
+        case "extra_forbidden" if isinstance(known, Mapping):
+            return f"{key}: no such key{did_you_mean(path[-1], set(known) - {path[-1]})}"
+        case "missing":
+            return f"{key}.{first['loc'][-1]} is missing".removeprefix(".")
+        case "union_tag_invalid":
+            tags = re.findall(r"'(\w+)'", first["ctx"]["expected_tags"])
+            return f"{key}.name={first['ctx']['tag']}: unknown name{did_you_mean(first['ctx']['tag'], tags)}"
+    same = [finding for finding in findings if finding["loc"][: len(path)] == first["loc"][: len(path)]]
+    expected = " or ".join(dict.fromkeys(re.sub(r"^(Value error, )?((\w+ )?should )?", "", finding["msg"]) for finding in same))
+    if isinstance(first["input"], Mapping):  # a rule across the keys of a section: its message says it all
+        return f"{key}: {expected}".removeprefix(": ")
+    return f"{key}={_shown(first['input'])}: should {expected}"
+
+
+def _shown(value: object) -> str:
+    """Write a value as it stands on the command line."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_shown, value))}]"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

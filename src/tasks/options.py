@@ -1,0 +1,24 @@
+"""What conf/task/ may hold: one class a task. Values stand in YAML, types and ranges here."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ClassificationConfig(BaseModel):
+    """One label for a whole sequence: the options of ``conf/task/classification.yaml``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: Literal["classification"]
+    embedding: Annotated[int, Field(ge=1)]
+    """Width of the word vectors."""
+    word_dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the words of a training batch that are hidden from the model."""
+    pooling: Literal["last", "max", "mean", "max_mean"]
+    head: Literal["auto", "sigmoid", "softmax"]
+    """``auto``: sigmoid for two classes, softmax for more."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    monitor: str
+    """The metric that picks the best epoch; ``trainer.monitor`` follows it."""
+    mode: Literal["max", "min"]
