@@ -1,0 +1,78 @@
+"""Backend ``loop``: the cell's own ``step``, once a time step. The written truth that every other backend must equal."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from src.kernels.call import Call, Result
+from src.kernels.sequence import valid_steps
+
+
+def why_not(call: Call) -> str | None:
+    """The loop runs any cell under any option, one layer at a time."""
+    return "loop runs one layer at a time" if len(call.layers) > 1 else None
+
+
+def run(call: Call) -> Result:
+    """Unroll one layer in all its directions."""
+    ended = [unroll(call, direction) for direction in range(len(call.layers[0]))]
+    outputs, states = zip(*ended, strict=True)
+    return Result(outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1), (tuple(states),))
+
+
+def unroll(call: Call, direction: int) -> tuple[Tensor, Any]:
+    """Unroll one direction: outputs [T, B, H'] and the state where the sequence ends.
+
+    The backward direction visits the steps from the last to the first; padding comes first then, and leaves the state
+    untouched, which is what reversing only the valid part amounts to.
+    """
+    cell, state = call.layers[0][direction], call.states[0][direction]
+    time = call.x.shape[0]
+    valid = None if call.lengths is None else valid_steps(call.lengths, time)
+    chunk = call.recompute or max(time, 1)
+    chunks = []
+    starts = range(0, time, chunk)
+    for start in reversed(starts) if direction else starts:
+        part = slice(start, start + chunk)
+        arguments = (call, direction, call.x[part], None if valid is None else valid[part], state)
+        if call.recompute and torch.is_grad_enabled():
+            outputs, state = checkpoint(unroll_chunk, *arguments, use_reentrant=False)
+        else:
+            outputs, state = unroll_chunk(*arguments)
+        chunks.append(outputs)
+    if not chunks:
+        return cell.output(state)[None][:0], state
+    return torch.cat(chunks[::-1] if direction else chunks), state
+
+
+def unroll_chunk(call: Call, direction: int, x: Tensor, valid: Tensor | None, state: Any) -> tuple[Tensor, Any]:
+    """Some consecutive steps of ``unroll``."""
+    cell, noise = call.layers[0][direction], call.noise(0, direction)
+    extra = () if noise is None else (noise,)
+    gates = cell.project(x)
+    outputs: list[Tensor] = [x] * x.shape[0]
+    steps = range(x.shape[0])
+    for t in reversed(steps) if direction else steps:
+        new = cell.step(gates[t], state, *extra)
+        if any(call.zoneout):
+            new = zone_out(new, state, call.zoneout, call.training)
+        output = cell.output(new)
+        if valid is not None:
+            keep = valid[t][:, None]
+            new = type(new)(*(torch.where(keep, after, before) for after, before in zip(new, state, strict=True)))
+            output = torch.where(keep, output, 0)
+        outputs[t], state = output, new
+    return torch.stack(outputs), state
+
+
+def zone_out(new: Any, old: Any, rates: tuple[float, ...], training: bool) -> Any:
+    """Zoneout (Krueger et al. 2017): each unit keeps its old value with some probability; its expectation when not training."""
+    fields = []
+    for after, before, rate in zip(new, old, rates, strict=True):
+        if training and rate > 0:
+            fields.append(torch.where(torch.rand_like(after) < rate, before, after))
+        else:
+            fields.append(rate * before + (1 - rate) * after if rate > 0 else after)
+    return type(new)(*fields)

@@ -1,0 +1,189 @@
+"""The contract of a recurrent cell, and the registry that every cell enters by its name.
+
+A cell is the mathematics of one step and never loops over time. It is split in two so that the part that does not
+depend on the state becomes one matrix product for the whole sequence:
+
+    gates = cell.project(x)             [T, B, I] -> [T, B, G*H]   all time steps at once
+    state = cell.step(gates[t], state)  one step; the written truth of the cell's equations
+    h     = cell.output(state)          [B, H]
+
+after the (step, initial_state) contract of dm-haiku and Sonnet. How the steps are strung together is the business
+of ``src.kernels``; how layers are strung together that of ``DeepRNN``.
+
+Shape letters: T time, B batch, I input size, H hidden size, G gates.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Noise(NamedTuple):
+    """What is random about a cell for the length of one sequence; None leaves a value as it is.
+
+    Masks hold 0 or 1/keep. They are drawn once a forward call (``DeepRNN.draw_noise``) and hold for every step, so a
+    sequence cut in chunks sees the same noise when the same object is handed on.
+    """
+
+    state: Tensor | None = None  # [B, H] on h before the recurrent product (Gal & Ghahramani 2016)
+    candidate: Tensor | None = None  # [B, H] on the candidate update (Semeniuta et al. 2016)
+    weights: Mapping[str, Tensor] | None = None  # parameter name -> recurrent weight with entries dropped (Merity 2018)
+
+
+NO_NOISE = Noise()
+
+
+class HiddenState(NamedTuple):
+    """The state of a cell that carries nothing but its output: ``h`` [B, H]."""
+
+    h: Tensor
+
+
+class Cell(nn.Module):
+    """Base of all cells; a subclass names its gates and its state, and writes ``step``.
+
+    Parameters are named as torch.nn names them: ``weight_ih`` [G*H, I], ``weight_hh`` [G*H, H], ``bias_ih`` and
+    ``bias_hh`` [G*H], gates stacked in the order of ``gates``.
+
+    Args:
+        input_size: I, features of one input step.
+        hidden_size: H, features of the hidden state.
+        bias: whether the products have biases.
+    """
+
+    gates: ClassVar[tuple[str, ...]]  # of the input projection, in the order in which they are stacked
+    recurrent_gates: ClassVar[tuple[str, ...] | None] = None  # of the recurrent product; None: the same as `gates`
+    recurrent_weights: ClassVar[tuple[str, ...]] = ("weight_hh",)  # what weight drop drops
+    forget_gate: ClassVar[str | None] = None  # the gate that a forget bias is added to
+    zoneable: ClassVar[tuple[str, ...] | None] = None  # fields of the state that zoneout may hold; None: all
+    State: ClassVar[Any] = HiddenState  # a NamedTuple; its first field is what the recurrent product reads
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
+        self.factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        recurrent = self.gates if self.recurrent_gates is None else self.recurrent_gates
+        self.weight_ih = self.parameter(len(self.gates) * hidden_size, input_size)
+        self.bias_ih = self.parameter(len(self.gates) * hidden_size) if bias else None
+        if recurrent:
+            self.weight_hh = self.parameter(len(recurrent) * hidden_size, self.output_size)
+            self.bias_hh = self.parameter(len(recurrent) * hidden_size) if bias else None
+
+    def parameter(self, *shape: int) -> nn.Parameter:
+        """An uninitialised parameter on the cell's device, in its dtype."""
+        return nn.Parameter(torch.empty(*shape, **self.factory))
+
+    # --- the contract -------------------------------------------------------------------------------------------------
+
+    def project(self, x: Tensor) -> Tensor:
+        """Everything of the gates that needs no state: ``x W_ih^T + b_ih``, [..., I] -> [..., G*H]."""
+        return linear(x, self.weight_ih, self.bias_ih)
+
+    def step(self, gates: Tensor, state: Any, noise: Noise = NO_NOISE) -> Any:
+        """One time step: projected ``gates`` [B, G*H] and the state before it -> the state after it."""
+        raise NotImplementedError
+
+    def output(self, state: Any) -> Tensor:
+        """What the layer above sees of a state, [B, output_size]."""
+        return state[0]
+
+    def initial_state(self, batch_size: int) -> Any:
+        """The state before the first step: zeros, in the parameters' dtype and device."""
+        return self.State(*(self.weight_ih.new_zeros(batch_size, size) for size in self.state_sizes))
+
+    # --- what subclasses may need to say ------------------------------------------------------------------------------
+
+    @property
+    def output_size(self) -> int:
+        """Features of ``output``."""
+        return self.hidden_size
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """Features of each field of the state."""
+        return (self.output_size, *(self.hidden_size for _ in self.State._fields[1:]))
+
+    @property
+    def native_mode(self) -> str | None:
+        """The name of the same cell in torch's own fused layers (LSTM, GRU, RNN_TANH, RNN_RELU), if there is one."""
+        return None
+
+    def settle(self) -> None:
+        """Called after the named initialiser: what the cell's paper prescribes whatever the initialiser."""
+
+    # --- what subclasses use ------------------------------------------------------------------------------------------
+
+    def recurrent(
+        self,
+        h: Tensor,
+        noise: Noise,
+        rows: slice = slice(None),
+        weight: str = "weight_hh",
+        bias: str = "bias_hh",
+    ) -> Tensor:
+        """The recurrent product ``h W_hh^T + b_hh`` (or some of its rows) under this sequence's noise, -> [B, G*H]."""
+        if noise.state is not None:
+            h = h * noise.state
+        dropped = (noise.weights or {}).get(weight)
+        matrix = getattr(self, weight) if dropped is None else dropped
+        vector = getattr(self, bias)
+        return linear(h, matrix[rows], None if vector is None else vector[rows])
+
+    def gate(self, parameter: Tensor, name: str) -> Tensor:
+        """The rows of a stacked weight or bias that belong to one gate, as a view."""
+        return parameter[self.gates.index(name) * self.hidden_size :][: self.hidden_size]
+
+    def extra_repr(self) -> str:
+        """Sizes, as ``repr`` shows them."""
+        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``F.linear`` whose result has the weight's dtype.
+
+    Under autocast the product runs in half precision while state and gate arithmetic stay in float32: a state that is
+    rounded to 8 bits at every step drifts over a thousand of them.
+    """
+    return F.linear(x, weight, bias).to(weight.dtype)
+
+
+def drop(candidate: Tensor, noise: Noise) -> Tensor:
+    """The candidate update under recurrent dropout without memory loss (Semeniuta et al. 2016)."""
+    return candidate if noise.candidate is None else candidate * noise.candidate
+
+
+CELLS: dict[str, type[Cell]] = {}
+
+
+def register(name: str) -> Callable[[type[Cell]], type[Cell]]:
+    """Enter a cell class in ``CELLS`` under ``name``, the name by which DeepRNN and the command line know it."""
+
+    def enter(cls: type[Cell]) -> type[Cell]:
+        CELLS[name] = cls
+        return cls
+
+    return enter
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "softsign": F.softsign,
+    "leaky_relu": F.leaky_relu,
+    "hardtanh": F.hardtanh,
+    "identity": lambda x: x,
+}
