@@ -1,0 +1,66 @@
+"""Pieces of words as tokens: byte-pair encoding on bytes, by Hugging Face tokenizers."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from tokenizers import Tokenizer as HuggingFace
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from src.data.options import BpeOptions
+from src.data.tokenizer import PAD, UNK
+
+_CHUNK = 1000  # texts handed to the library at once, which spreads them over the cores
+
+
+class BpeTokenizer:
+    """A trained byte-level BPE: every text has ids, none is unknown, and decoding gives the (folded) text back."""
+
+    def __init__(self, library: HuggingFace) -> None:
+        self._library = library
+        # Otherwise "<pad>" standing in a text would become padding. The library does not save this switch.
+        library.encode_special_tokens = True
+
+    @classmethod
+    def fit(cls, texts: Iterable[str], options: BpeOptions) -> "BpeTokenizer":
+        """Learn the merges from these texts."""
+        library = HuggingFace(models.BPE(unk_token=UNK))
+        if options.lowercase:
+            library.normalizer = normalizers.Lowercase()
+        library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        library.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=options.vocab_size,
+            min_frequency=options.min_freq,
+            special_tokens=[PAD, UNK],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        library.train_from_iterator(texts, trainer)
+        return cls(library)
+
+    @property
+    def tokens(self) -> list[str]:
+        """The token of every id, bytes written as the library writes them (a blank is Ġ)."""
+        ids = self._library.get_vocab()
+        return sorted(ids, key=ids.__getitem__)
+
+    def encode(self, texts: Iterable[str]) -> Iterator[list[int]]:
+        """Encode in chunks, on all cores."""
+        remaining = iter(texts)
+        while chunk := list(islice(remaining, _CHUNK)):
+            for encoding in self._library.encode_batch_fast(chunk, add_special_tokens=False):
+                yield encoding.ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Join the bytes and read them as UTF-8."""
+        return self._library.decode(list(ids), skip_special_tokens=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Say everything in plain JSON types."""
+        return {"name": "bpe", "library": self._library.to_str()}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "BpeTokenizer":
+        """Make the tokenizer again."""
+        return cls(HuggingFace.from_str(content["library"]))

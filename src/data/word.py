@@ -1,0 +1,74 @@
+"""Words as tokens: splitting and vocabulary through torchtext 0.6.0, which is used in this module only."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from torchtext.data.utils import get_tokenizer
+from torchtext.vocab import Vocab
+
+from src.data.options import WordOptions
+from src.data.tokenizer import PAD, UNK, UNK_ID
+
+RULES: dict[str, Callable[[str], list[str]]] = {
+    # Words (don't is one) and each punctuation mark as a token of its own: "!", "?" and quotes say something.
+    "words_and_marks": get_tokenizer(re.compile(r"\w+(?:'\w+)*|[^\w\s]").findall),
+    # Words only, as in Keras.
+    "words": get_tokenizer(re.compile(r"\w+(?:'\w+)*").findall),
+    # torchtext's own rule: lower case, most marks kept, don't becomes three tokens.
+    "basic_english": get_tokenizer("basic_english"),
+    # For texts that are tokenised already.
+    "whitespace": get_tokenizer(None),
+}
+
+
+class WordTokenizer:
+    """Split by a named rule, then look the words up in a list.
+
+    Args:
+        tokens: the token of every id, the reserved ones first.
+        rule: a key of ``RULES``.
+        lowercase: fold case before splitting.
+    """
+
+    def __init__(self, tokens: list[str], rule: str, lowercase: bool) -> None:
+        self.tokens = tokens
+        self.rule = rule
+        self.lowercase = lowercase
+        # A plain dict: torchtext's own (Vocab.stoi) grows with every unknown word it is asked for. The reserved tokens
+        # are left out, so that "<pad>" in a text is an unknown word.
+        self._ids = {token: id_ for id_, token in enumerate(tokens) if id_ > UNK_ID}
+
+    @classmethod
+    def fit(cls, texts: Iterable[str], options: WordOptions) -> "WordTokenizer":
+        """Build the vocabulary of these texts: by frequency, then by the alphabet."""
+        splitter = cls([], options.rule, options.lowercase)
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(splitter._split(text))
+        max_size = None if options.vocab_size is None else options.vocab_size - 2  # torchtext counts without specials
+        vocabulary = Vocab(counts, max_size=max_size, min_freq=options.min_freq, specials=[PAD, UNK])
+        return cls(list(vocabulary.itos), options.rule, options.lowercase)
+
+    def encode(self, texts: Iterable[str]) -> Iterator[list[int]]:
+        """Look up every word of every text."""
+        find = self._ids.get
+        for text in texts:
+            yield [find(word, UNK_ID) for word in self._split(text)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Write the words with blanks between them."""
+        return " ".join(self.tokens[id_] for id_ in ids)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Say everything in plain JSON types."""
+        return {"name": "word", "rule": self.rule, "lowercase": self.lowercase, "tokens": self.tokens}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "WordTokenizer":
+        """Make the tokenizer again."""
+        return cls(content["tokens"], content["rule"], content["lowercase"])
+
+    def _split(self, text: str) -> list[str]:
+        return RULES[self.rule](text.lower() if self.lowercase else text)
