@@ -1,0 +1,140 @@
+"""One Weights & Biases run, which may be slow or out of reach but never stops a training."""
+
+import logging
+import os
+import secrets
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from src.config import Config, LoggerConfig
+from src.files import write_atomic
+
+log = logging.getLogger(__name__)
+
+PROBE_SECONDS = 4
+INIT_SECONDS = 8
+FINISH_SECONDS = 120
+"""How long the end of an online run waits for its upload; what is left stays on disk for `wandb sync`."""
+
+STEP = "trainer/step"
+
+
+class WandbRun:
+    """Opens the run that a run folder belongs to, offline unless asked, and offline too where the server is not there.
+
+    All its files go to ``logger.dir``; the run folder keeps the id, so that a resumed run is the same run.
+
+    Args:
+        cfg: the whole configuration, which W&B keeps as well.
+        options: of ``conf/logger/wandb.yaml``.
+        folder: the run folder.
+    """
+
+    def __init__(self, cfg: Config, options: LoggerConfig, folder: Path) -> None:
+        self.id = stable_id(folder)
+        directory = Path(options.dir).resolve()
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):  # both would be in the home directory
+            os.environ.setdefault(name, str(directory / ".cache"))
+        os.environ.setdefault("WANDB_SILENT", "true")
+        arguments: dict[str, Any] = {
+            "id": self.id,
+            "project": options.project,
+            "entity": options.entity,
+            "group": options.group,
+            "job_type": options.job_type,
+            "tags": options.tags,
+            "name": folder.name,
+            # wandb adds a folder of this name itself
+            "dir": str(directory.parent if directory.name == "wandb" else directory),
+            "config": cfg.to_dict(),
+            "reinit": "finish_previous",  # without it a second run in this process would be the first one
+        }
+        self.run = _open(options.mode, arguments)
+        self.run.define_metric(STEP)
+        self.run.define_metric("*", step_metric=STEP)
+        for name, summary in ((cfg.trainer.monitor, cfg.trainer.mode), ("val/loss", "min"), ("train/loss", "min")):
+            self.run.define_metric(name, step_metric=STEP, summary=summary)
+
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        """Log numbers at a step."""
+        _survive(lambda: self.run.log({**metrics, STEP: step}))
+
+    def log_files(self, files: Mapping[str, Path], step: int) -> None:
+        """Log pictures (PNG) as images and tables (CSV) as tables, by title; other files are left out."""
+        import pandas as pd
+        import wandb
+
+        media: dict[str, Any] = {}
+        for title, path in files.items():
+            if path.suffix == ".png":
+                media[title] = wandb.Image(str(path))
+            elif path.suffix == ".csv":
+                media[title] = wandb.Table(dataframe=pd.read_csv(path, keep_default_na=False))
+        self.log(media, step)
+
+    def summarise(self, summary: Mapping[str, Any]) -> None:
+        """Put what summary.json holds into the run's summary."""
+        _survive(lambda: self.run.summary.update(dict(summary)))
+
+    def log_artifact(self, files: list[Path]) -> None:
+        """Keep files as the run's model, without a second copy of them in the home directory."""
+        import wandb
+
+        artifact = wandb.Artifact(f"run-{self.id}", type="model")
+        for path in files:
+            artifact.add_file(str(path), policy="immutable")
+        _survive(lambda: self.run.log_artifact(artifact))
+
+    def finish(self, exit_code: int) -> None:
+        """Close the run."""
+        _survive(lambda: self.run.finish(exit_code=exit_code))
+
+
+def stable_id(folder: Path) -> str:
+    """Return the run's id, which its folder keeps from the first time on."""
+    path = folder / "wandb_id"
+    if not path.exists():
+        write_atomic(path, secrets.token_hex(4) + "\n")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _open(mode: Literal["offline", "online", "disabled"], arguments: dict[str, Any]) -> Any:
+    import wandb
+
+    if mode != "online":
+        return wandb.init(mode=mode, settings=wandb.Settings(console="off", silent=True), **arguments)
+    settings = wandb.Settings(
+        console="off",
+        silent=True,
+        init_timeout=INIT_SECONDS,
+        login_timeout=PROBE_SECONDS,
+        finish_timeout=FINISH_SECONDS,
+    )
+    try:
+        _probe(settings.base_url)
+        return wandb.init(mode="online", settings=settings, resume="allow", **arguments)
+    except Exception as error:  # whatever it is, the training matters more
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        log.warning("W&B cannot be used online (%s): going on offline; `wandb sync` uploads the run later", reason)
+        return _open("offline", arguments)
+
+
+def _probe(url: str) -> None:
+    """Ask the server for anything at all; wandb's own client would keep trying for a minute and a half."""
+    try:
+        urllib.request.urlopen(url, timeout=PROBE_SECONDS).close()
+    except urllib.error.HTTPError:
+        pass  # an answer, whatever it says
+    except OSError as error:
+        raise ConnectionError(f"{url} does not answer: {getattr(error, 'reason', error)}") from error
+
+
+def _survive(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except Exception as error:
+        log.warning("W&B: %s", error)

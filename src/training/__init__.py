@@ -1,0 +1,19 @@
+"""The training loop, and what it stands on."""
+
+from src.training.checkpoint import load_checkpoint, load_weights
+from src.training.evaluation import FirstBatches, evaluate
+from src.training.loop import Summary, Trainer
+from src.training.precision import pick_device, prepare
+from src.training.stopping import Interrupted
+
+__all__ = [
+    "FirstBatches",
+    "Interrupted",
+    "Summary",
+    "Trainer",
+    "evaluate",
+    "load_checkpoint",
+    "load_weights",
+    "pick_device",
+    "prepare",
+]

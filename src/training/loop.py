@@ -1,0 +1,374 @@
+"""The training loop. Read `Trainer.fit` first; everything else is one of its steps."""
+
+import math
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from src.config import Config
+from src.data.batch import Batch
+from src.data.text_data import TextData
+from src.errors import RequestError, RunError, did_you_mean
+from src.files import remove_leftovers
+from src.tasks.base import Task
+from src.tracking import Tracker
+from src.training.checkpoint import fill, load_checkpoint, load_weights, save_checkpoint, to_device
+from src.training.evaluation import Batches, FirstBatches, evaluate
+from src.training.gradients import Update, Updater
+from src.training.optim import Schedule, build_optimizer
+from src.training.precision import autocast, make_scaler, rng_state, set_rng_state
+from src.training.profiling import Stepper, profiler
+from src.training.stopping import EarlyStopping, Interrupted, Position, Signals, catch_signals
+from src.training.window import Window
+
+Summary = dict[str, Any]
+"""What summary.json holds."""
+
+LOWEST_SCALE = 2.0**-10
+"""A loss scale below this is fp16 failing, not fp16 looking for its scale."""
+
+
+class Trainer:
+    """Trains a model on a task and leaves a complete run folder.
+
+    Args:
+        cfg: the run's configuration.
+        model: on any device; it is moved.
+        task: loss and metrics, and what a batch means.
+        data: the splits ``train`` and ``val``, and ``test`` if there is one.
+        tracker: where numbers and lines go.
+        run_dir: the run folder; it exists.
+        device: where to train.
+    """
+
+    def __init__(
+        self,
+        cfg: Config,
+        model: nn.Module,
+        task: Task,
+        data: TextData,
+        tracker: Tracker,
+        run_dir: Path,
+        device: torch.device,
+    ) -> None:
+        self.cfg, self.task, self.data = cfg, task, data
+        self.tracker, self.run_dir, self.device = tracker, run_dir, device
+        self.model = model.to(device)
+        self.average = moving_average(self.model, cfg.trainer.average) if cfg.trainer.average else None
+        if cfg.compile:
+            self.model.compile()
+        self.train_batches, self.val_batches = self._batches("train"), self._batches("val")
+        steps = cfg.epochs * math.ceil(len(self.train_batches) / cfg.trainer.accumulate)
+        self.total_steps = min(steps, cfg.max_steps or steps)
+        self.precision = autocast(cfg.amp, device)
+        self.scaler = make_scaler(cfg.amp, device)
+        self.optimizer = build_optimizer(self.model, cfg)
+        self.schedule = Schedule(self.optimizer, cfg, self.total_steps)
+        self.update = Updater(self.model, self.optimizer, self.scaler, cfg.clip, cfg.trainer.clip_by)
+
+        self.position = Position()
+        self.stopping = EarlyStopping(cfg.trainer.mode, cfg.trainer.patience)
+        self.best: dict[str, Any] = {}  # metrics of the best evaluation
+        self.latest: dict[str, Any] = {}  # metrics of the last one
+        self.carry: Any = None  # the task's state from batch to batch
+        self.pending: list[Update] = []  # updates that the host has not looked at yet
+        self.window, self.epoch_window, self.epoch_metrics = Window(), Window(), task.new_metrics()
+        self.signals = Signals()
+        self.profiler: Stepper | torch.profiler.profile = Stepper()
+        self.ticked_at = self.saved_at = time.monotonic()
+
+    # ------------------------------------------------------------------------------------------------- the run
+    def fit(self) -> Summary:
+        """Train until epochs, time, steps or patience are used up, and complete the run folder.
+
+        Returns:
+            What summary.json holds: best, final and test metrics, parameters, seconds, steps.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came; ``last.ckpt`` is saved and the run can be resumed.
+            RunError: loss or gradients are not finite (``trainer.nonfinite=stop``), or the disk is full.
+            RequestError: ``trainer.monitor`` is no metric of the task.
+        """
+        self._check_monitor()
+        with catch_signals() as self.signals:
+            if self.cfg.trainer.summary:
+                self.tracker.describe(self.model, next(iter(self.val_batches.epoch(0))).to(self.device))
+            self.ticked_at = self.saved_at = time.monotonic()
+            with (
+                profiler(self.cfg, self.run_dir) as self.profiler,
+                torch.autograd.set_detect_anomaly(self.cfg.trainer.anomaly),
+                self.tracker.progress_bar(self.position.step, self.total_steps, self.cfg.epochs),
+            ):
+                while not self._over():
+                    self._train_epoch()
+                    self._close_epoch()
+            return self._close()
+
+    def _train_epoch(self) -> None:
+        """Train through what is left of the epoch, or until a limit or a signal ends it."""
+        self.model.train()
+        self._tick()
+        for batches in self._updates():
+            self._train_step(batches)
+            self.profiler.step()
+            if self.device.type == "cpu":
+                self._look()  # reading a number costs nothing here, so a fault shows at once
+            if self.position.step % self.cfg.trainer.log_every == 0:
+                self._log_training()
+            self.tracker.progress(self.position.step, self.position.epoch + 1)
+            if time.monotonic() - self.saved_at > 60 * self.cfg.trainer.checkpoint_minutes:
+                self._save("last.ckpt")
+            self._save_if_told_to_end()
+            if self._limit_reached():
+                break
+        self._log_training()
+
+    def _train_step(self, batches: list[Batch]) -> None:
+        """One update of the weights, by the gradient of the mean loss over all elements of these batches together."""
+        counts, losses, tokens = [self.task.count(batch) for batch in batches], [], 0
+        total = max(sum(counts), 1)
+        for batch, count in zip(batches, counts, strict=True):
+            tokens += int(batch.lengths.sum())  # before the batch moves: the host has it
+            batch = batch.to(self.device, non_blocking=True)
+            with self.precision:
+                result = self.task.step(self.model, batch, self.carry)
+            loss = result.loss if count == total else result.loss * (count / total)
+            self.scaler.scale(loss).backward()
+            self.carry = result.carry
+            self.epoch_metrics.update(result, batch)
+            losses.append(loss.detach())
+        loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        norm, norms_P = self.update(loss)
+        self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        self.position.step += 1
+        self.position.batch += len(batches)
+        self.pending.append(Update(self.position.step, loss, norm, norms_P, total, tokens))
+
+    def _updates(self) -> Iterator[list[Batch]]:
+        """What is left of the epoch, in groups of batches that make one update each."""
+        batches = iter(self.train_batches.epoch(self.position.epoch, self.position.batch))
+        while group := list(islice(batches, self.cfg.trainer.accumulate)):
+            yield group
+
+    def _close_epoch(self) -> None:
+        """Evaluate, keep the best, and save; also where a limit cut the epoch short, which then stays open."""
+        position, whole = self.position, self.position.batch >= len(self.train_batches)
+        last = self._limit_reached() or position.epoch + whole >= self.cfg.epochs
+        metrics = {f"train_epoch/{name}": value for name, value in self.epoch_metrics.compute().items()}
+        metrics["train_epoch/loss"] = self.epoch_window.mean_loss  # without the steps that were skipped
+        better = False
+        if last or (position.epoch + 1) % self.cfg.trainer.eval_every == 0:
+            metrics |= self._evaluate("val")
+            value = metrics[self.cfg.trainer.monitor]
+            better = self.stopping.better(value)
+            self.latest = metrics | {"epoch": position.epoch + 1}
+            self.best = self.latest if better else self.best
+            if whole:  # what a limit adds must not count for a run that goes on
+                self.stopping.count(better)
+                self.schedule.evaluated(value)
+        self._tick()
+        self.tracker.log_evaluation(metrics, position, better)
+        if whole:
+            position.epoch, position.batch = position.epoch + 1, 0
+            self.epoch_window, self.epoch_metrics, self.carry = Window(), self.task.new_metrics(), None
+        if better:
+            self._save("best.ckpt")
+        self._save("last.ckpt")
+
+    def _close(self) -> Summary:
+        """Judge the best weights once more, by all that the task reports, and write the summary."""
+        if (self.run_dir / "best.ckpt").exists():
+            load_weights(self.model, self.run_dir / "best.ckpt")
+        test = self._evaluate("test") if "test" in self.data.splits else {}
+        self.model.eval()
+        with torch.inference_mode():
+            files = self.task.report(self.model, self.data, "test" if test else "val", self.run_dir)
+        self._tick()
+        summary: Summary = {"best": self.best, "final": self.latest}
+        if test:
+            summary["test"] = test
+        summary["params"] = sum(parameter.numel() for parameter in self.model.parameters())
+        summary |= {"seconds": round(self.position.seconds, 3), "steps": self.position.step}
+        self.tracker.close(summary, files)
+        return summary
+
+    # ------------------------------------------------------------------------------------------- when to end
+    def _over(self) -> bool:
+        return self.position.epoch >= self.cfg.epochs or self.stopping.over or self._limit_reached()
+
+    def _limit_reached(self) -> bool:
+        """Whether ``max_steps`` or ``max_minutes``, counted over all resumptions, are used up."""
+        limit, now = self.cfg.max_minutes, self.position.seconds + time.monotonic() - self.ticked_at
+        return self.position.step >= (self.cfg.max_steps or math.inf) or now >= 60 * (limit or math.inf)
+
+    def _save_if_told_to_end(self) -> None:
+        if self.signals.received is not None:
+            self._save("last.ckpt")
+            raise Interrupted(self.signals.received)
+
+    def _tick(self) -> float:
+        """Add the time since the last tick to the run's, and return it."""
+        now = time.monotonic()
+        seconds, self.ticked_at = now - self.ticked_at, now
+        self.position.seconds += seconds
+        return seconds
+
+    # --------------------------------------------------------------------------------------------- what it sees
+    def _look(self) -> None:
+        """Read the updates since the last look (the one place where the host waits for the device) and judge them."""
+        pending, self.pending = self.pending, []
+        if pending:
+            losses = torch.stack([update.loss for update in pending]).tolist()
+            norms = torch.stack([update.norm for update in pending]).tolist()
+            for update, loss, norm in zip(pending, losses, norms, strict=True):
+                if math.isfinite(loss) and math.isfinite(norm):
+                    self.window.add(update, loss, norm)
+                    self.epoch_window.add(update, loss, norm)
+                elif not (self.scaler.is_enabled() and math.isfinite(loss)):  # fp16 overflows as it looks for its scale
+                    self._judge(update, loss, norm)
+        self.window.seconds += self._tick()
+
+    def _judge(self, update: Update, loss: float, norm: float) -> None:
+        """Stop at an update that was not made because something was not finite, or count it."""
+        self.position.skipped += 1
+        names = self.update.blame(update.norms_P)
+        where = f" in {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}" if names else ""
+        finding = f"step {update.step}: not finite{where} (loss {loss:g}, gradient norm {norm:g}); no update was made"
+        if self.cfg.trainer.nonfinite == "stop":
+            raise RunError(
+                f"{finding}. Try a lower lr, a smaller clip, amp=off, or trainer.nonfinite=skip to go on without such"
+                " steps; debug=anomaly finds the operation"
+            )
+        self.tracker.warn(f"{finding} ({self.position.skipped} so far)")
+
+    def _log_training(self) -> None:
+        """Write a line of the means since the last one, if there was a step since."""
+        self._look()
+        window, self.window = self.window, Window()
+        if not window.steps:
+            return
+        metrics = {
+            "train/loss": window.mean_loss,
+            "train/grad_norm": window.mean_norm,
+            "train/lr": self.optimizer.param_groups[0]["lr"],
+            "train/tokens_per_second": window.per_second(window.tokens),
+            "train/steps_per_second": window.per_second(window.steps),
+        }
+        if self.position.skipped:
+            metrics["train/skipped"] = self.position.skipped
+        if self.scaler.is_enabled():
+            metrics["train/loss_scale"] = self.scaler.get_scale()
+            if metrics["train/loss_scale"] < LOWEST_SCALE:
+                raise RunError(f"step {self.position.step}: gradients overflow in fp16 at any loss scale; try amp=bf16")
+        self.tracker.log_training(metrics, self.position)
+
+    def _evaluate(self, split: str) -> dict[str, float]:
+        """Metrics of the weights that the run is judged by, with the trivial baseline of the monitored one beside."""
+        batches = self.val_batches if split == "val" else self._batches(split)
+        model = self.average.module if self.average is not None and split == "val" else self.model
+        between = self._save_if_told_to_end if split == "val" else lambda: None
+        metrics = evaluate(self.task, model, batches, self.device, self.cfg.amp, between).compute()
+        baseline = self.task.baseline(self.data.spec, split).get(self.cfg.trainer.monitor.rpartition("/")[2])
+        named = {f"{split}/{name}": value for name, value in metrics.items()}
+        return named if baseline is None else named | {f"{split}/baseline": baseline}
+
+    def _check_monitor(self) -> None:
+        """Find a wrong ``trainer.monitor`` by one batch of evaluation, and not after an epoch."""
+        one = FirstBatches(self.val_batches, 1)
+        metrics = evaluate(self.task, self.model, one, self.device, self.cfg.amp).compute()
+        names, monitor = [f"val/{name}" for name in metrics], self.cfg.trainer.monitor
+        if monitor not in names:
+            raise RequestError(f"trainer.monitor={monitor}: no such metric{did_you_mean(monitor, names)}")
+
+    def _batches(self, split: str) -> Batches:
+        """The batches of a split, or as many of them as the debug options leave."""
+        trainer, first = self.cfg.trainer, "train" if self.cfg.trainer.overfit else split
+        loader = self.data.loader(
+            first,
+            self.cfg.batch_size,
+            shuffle=first == "train",
+            seed=self.cfg.seed,
+            bucket=trainer.bucket,
+            pin=self.device.type == "cuda",
+        )
+        if trainer.overfit:
+            return FirstBatches(loader, 1, same=True)
+        return FirstBatches(loader, trainer.limit_batches) if trainer.limit_batches else loader
+
+    # ------------------------------------------------------------------------------------------ saved and taken up
+    def resume(self) -> None:
+        """Go on from ``last.ckpt``, or from the start where the run ended before there was one.
+
+        Raises:
+            RequestError: the checkpoint is damaged, or of another model.
+        """
+        remove_leftovers(self.run_dir)
+        if (self.run_dir / "last.ckpt").exists():
+            self.load(self.run_dir / "last.ckpt")
+        else:
+            self.tracker.cut(0)
+
+    def _save(self, name: str) -> None:
+        self._look()
+        save_checkpoint(self.run_dir / name, self.state_dict())
+        self.saved_at = time.monotonic()
+        self._tick()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.module.state_dict() if self.average is not None else None,
+            "averaged": int(self.average.n_averaged) if self.average is not None else 0,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "stopping": self.stopping.state_dict(),
+            "best": self.best,
+            "latest": self.latest,
+            "position": self.position.state_dict(),
+            "carry": self.carry,
+            "window": self.window.state_dict(),
+            "epoch_window": self.epoch_window.state_dict(),
+            "epoch_metrics": self.epoch_metrics.state_dict(),
+            "lines": self.tracker.lines,
+            "wandb_id": self.tracker.wandb_id,
+            "rng": rng_state(),
+        }
+
+    def load(self, checkpoint: Path) -> None:
+        """Continue from a checkpoint as if there had been no break; metrics lines that came after it are cut.
+
+        Raises:
+            RequestError: the checkpoint is damaged, or of another model.
+        """
+        state = load_checkpoint(checkpoint)
+        fill(self.model, state["model"])
+        if self.average is not None:
+            fill(self.average.module, state["average"])
+            self.average.n_averaged.fill_(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.stopping.load_state_dict(state["stopping"])
+        self.best, self.latest, self.position = state["best"], state["latest"], Position(**state["position"])
+        self.carry = to_device(state["carry"], self.device)
+        self.window, self.epoch_window = Window(**state["window"]), Window(**state["epoch_window"])
+        self.epoch_metrics.load_state_dict(to_device(state["epoch_metrics"], self.device))
+        self.tracker.cut(state["lines"])
+        set_rng_state(state["rng"])
+
+
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """Keep an exponential moving average of a model's weights and buffers: avg = decay avg + (1 - decay) weights."""
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    average.n_averaged = average.n_averaged.cpu()  # torch asks the host about it at every update
+    return average
