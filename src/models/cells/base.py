@@ -75,9 +75,10 @@ class Cell(nn.Module):
         self.factory: dict[str, Any] = {"device": device, "dtype": dtype}
         recurrent = self.gates if self.recurrent_gates is None else self.recurrent_gates
         self.weight_ih = self.parameter(len(self.gates) * hidden_size, input_size)
-        self.bias_ih = self.parameter(len(self.gates) * hidden_size) if bias else None
         if recurrent:
             self.weight_hh = self.parameter(len(recurrent) * hidden_size, self.output_size)
+        self.bias_ih = self.parameter(len(self.gates) * hidden_size) if bias else None
+        if recurrent:
             self.bias_hh = self.parameter(len(recurrent) * hidden_size) if bias else None
 
     def parameter(self, *shape: int) -> nn.Parameter:

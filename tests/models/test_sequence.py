@@ -1,0 +1,69 @@
+"""The models that tasks train: pooling over valid steps only, and heads of the right size."""
+
+import pytest
+import torch
+
+from src.models import DeepRNN
+from src.models.sequence import POOLINGS, SequenceClassifier, pool
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("link", ["none", "dense"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_padding_never_reaches_the_logits(pooling, bidirectional, link):
+    model = SequenceClassifier(11, 3, 4, DeepRNN(4, 5, 2, "gru", link, bidirectional), pooling)
+    ids, lengths = torch.randint(1, 11, (6, 3)), torch.tensor([6, 2, 4])
+    logits = model(ids, lengths)
+    assert logits.shape == (3, 3)
+    for k, length in enumerate(lengths):
+        alone = model(ids[:length, k : k + 1], length[None])
+        torch.testing.assert_close(logits[k : k + 1], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_pooling_by_hand():
+    output, lengths = torch.tensor([[[1.0], [5.0]], [[-2.0], [0.0]], [[3.0], [0.0]]]), torch.tensor([3, 1])
+    assert pool(output, lengths, "last", False).flatten().tolist() == [3, 5]
+    assert pool(output, lengths, "last", True).tolist() == [[3, 1], [5, 5]]
+    assert pool(output, lengths, "max", False).flatten().tolist() == [3, 5]
+    torch.testing.assert_close(pool(output, lengths, "max_mean", False), torch.tensor([[3, 2 / 3], [5, 5]]))
+    assert pool(-output, lengths, "max", False).flatten().tolist() == [2, -5]  # padding's zero is no maximum
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_an_empty_sequence_pools_to_zero_with_finite_gradients(pooling):
+    output = torch.zeros(2, 2, 3, requires_grad=True)
+    pooled = pool(output, torch.tensor([0, 2]), pooling, False)
+    pooled.sum().backward()
+    assert not pooled[0].any() and output.grad.isfinite().all()
+
+
+def test_word_dropout_drops_whole_words_in_training_only():
+    model = SequenceClassifier(9, 1, 4, DeepRNN(4, 3), word_dropout=0.5)
+    seen = []
+    model.rnn.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    ids, lengths = torch.randint(1, 9, (50, 4)), torch.full((4,), 50)
+    model(ids, lengths)
+    dropped = (seen[0] == 0).all(-1)
+    assert 0.3 < dropped.float().mean() < 0.7
+    torch.testing.assert_close(seen[0][~dropped], model.embedding(ids)[~dropped])  # nothing is rescaled
+    model.eval()(ids, lengths)
+    torch.testing.assert_close(seen[1], model.embedding(ids))
+
+
+def test_the_padding_vector_is_zero_and_stays_so():
+    for init in ("torch", "keras"):
+        model = SequenceClassifier(9, 1, 4, DeepRNN(4, 3), init=init)
+        model(torch.zeros(3, 1, dtype=torch.long), torch.tensor([3])).sum().backward()
+        assert not model.embedding.weight[0].any() and not model.embedding.weight.grad[0].any()
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match=r"unknown pooling 'maxx' \(did you mean max\?\)"):
+        SequenceClassifier(9, 1, 4, DeepRNN(4, 3), pooling="maxx")
+    with pytest.raises(ValueError, match="read 5 features, not 4"):
+        SequenceClassifier(9, 1, 5, DeepRNN(4, 3))
