@@ -5,11 +5,13 @@ becomes a ``RequestError`` of one line.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from src.data.options import DataConfig
@@ -145,6 +147,8 @@ class TrainerConfig(Section):
 
     accumulate: PositiveInt
     """Batches whose gradients make one step."""
+    bucket: bool
+    """Put sequences of similar length into one batch, which saves padding."""
     clip_by: Literal["norm", "value"]
     patience: PositiveInt | None
     """Early stopping: evaluations without a better ``monitor`` before the run ends."""
@@ -245,7 +249,7 @@ class Config(Section):
     def _one_entry_a_layer(self) -> Self:
         for key, value in (("width", self.width), ("model.cell", self.model.cell)):
             if isinstance(value, list) and len(value) != self.depth:
-                raise ValueError(f"{key}=[{','.join(map(str, value))}] names {len(value)} layers, but depth={self.depth}")
+                raise ValueError(f"{key}={_shown(value)} names {len(value)} layers, but depth={self.depth}")
         return self
 
     def to_dict(self) -> dict[str, Any]:
@@ -259,15 +263,49 @@ def compose_config(cfg: DictConfig | Mapping[str, Any]) -> Config:
     Raises:
         RequestError: one line for the first thing that does not fit.
     """
+    request: Any = cfg
     try:
-        if OmegaConf.is_config(cfg):
-            cfg = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-        return Config.model_validate(cfg)
+        if isinstance(cfg, DictConfig):
+            request = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        return Config.model_validate(request)
     except OmegaConfBaseException as error:
-        key = f"{error.full_key}: " if error.full_key else ""
-        raise RequestError(f"{key}{str(error.msg or error).splitlines()[0]}") from error
+        if isinstance(error, MissingMandatoryValue):
+            raise RequestError(f"{error.full_key}= is missing: this choice has no default for it") from error
+        raise RequestError(f"{error.full_key}: {str(error).splitlines()[0]}".removeprefix("None: ")) from error
     except ValidationError as error:
-        raise RequestError(explain(error, cfg)) from error
+        raise RequestError(explain(error, request)) from error
+
+
+def with_keys(config: Config, other: Config, keys: Iterable[str]) -> Config:
+    """A config that takes these keys (``epochs``, ``trainer.progress``) from ``other``, and is checked anew."""
+    changed, source = config.to_dict(), other.to_dict()
+    for key in keys:
+        *sections, last = key.split(".")
+        target, value = changed, source
+        for section in sections:
+            target, value = target[section], value[section]
+        target[last] = value[last]
+    return compose_config(changed)
+
+
+def read_config(folder: str | Path, key: str = "run") -> Config:
+    """Read the config that a run folder holds; ``key`` is what the user calls the folder.
+
+    Raises:
+        RequestError: the folder is none, holds no run, or its config.yaml is damaged or of another version.
+    """
+    path = Path(folder) / "config.yaml"
+    if not path.is_file():
+        siblings = {other.parent.name for other in path.parent.parent.glob("*/config.yaml")}
+        near = did_you_mean(path.parent.name, siblings) if siblings else ""
+        what = "holds no run (no config.yaml in it)" if path.parent.is_dir() else "no such folder"
+        raise RequestError(f"{key}={folder}: {what}{near}")
+    try:
+        container = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return compose_config(container if isinstance(container, dict) else {})
+    except (yaml.YAMLError, UnicodeDecodeError, RequestError) as error:
+        reason = " ".join(str(error).split())
+        raise RequestError(f"{path} is damaged, or another version wrote it: {reason}") from error
 
 
 def explain(error: ValidationError, request: object) -> str:
@@ -277,7 +315,8 @@ def explain(error: ValidationError, request: object) -> str:
     writes it: pydantic's path names the member of a union too.
     """
     findings = error.errors(include_url=False)
-    first = findings[0]
+    findings = [finding for finding in findings if finding["loc"][:1] == findings[0]["loc"][:1]]
+    first = max(findings, key=lambda finding: len(finding["loc"]))  # a union's nearest member
     node, path = request, list[str]()
     for part in first["loc"]:
         known = node
@@ -290,16 +329,17 @@ def explain(error: ValidationError, request: object) -> str:
     key = ".".join(path)
     match first["type"]:
         case "extra_forbidden" if isinstance(known, Mapping):
-            return f"{key}: no such key{did_you_mean(path[-1], set(known) - {path[-1]})}"
+            return f"{key}: no such key{did_you_mean(path[-1], known.keys() - {path[-1]})}"
         case "missing":
             return f"{key}.{first['loc'][-1]} is missing".removeprefix(".")
         case "union_tag_invalid":
             tags = re.findall(r"'(\w+)'", first["ctx"]["expected_tags"])
             return f"{key}.name={first['ctx']['tag']}: unknown name{did_you_mean(first['ctx']['tag'], tags)}"
-    same = [finding for finding in findings if finding["loc"][: len(path)] == first["loc"][: len(path)]]
-    expected = " or ".join(dict.fromkeys(re.sub(r"^(Value error, )?((\w+ )?should )?", "", finding["msg"]) for finding in same))
     if isinstance(first["input"], Mapping):  # a rule across the keys of a section: its message says it all
-        return f"{key}: {expected}".removeprefix(": ")
+        return f"{key}: {first['msg'].removeprefix('Value error, ')}".removeprefix(": ")
+    same = [finding["msg"] for finding in findings if finding["input"] is first["input"]]
+    expected = " or ".join(dict.fromkeys(re.sub(r"^.*?should be ", "be ", message) for message in same))
+    expected = re.sub("^.*?should ", "", expected).replace(" or be ", " or ")
     return f"{key}={_shown(first['input'])}: should {expected}"
 
 

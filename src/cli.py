@@ -1,0 +1,121 @@
+"""The doors: one clear line for an error, exit codes, and one job under Hydra.
+
+Exit codes: 0 done, 1 a run that failed, 2 a wrong request, 130 and 143 for SIGINT and SIGTERM.
+``HYDRA_FULL_ERROR=1`` shows the traceback as well.
+"""
+
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from src.arguments import prepare, typed_keys
+from src.config import Config, compose_config, read_config, with_keys
+from src.errors import RequestError, RunError, did_you_mean
+
+
+class JobEnded(BaseException):
+    """Carries a job's error past Hydra, which would print lines of its own around an ordinary one."""
+
+
+def train_door(main: Callable[[], Any]) -> NoReturn:
+    """Open a door whose ``main`` stands under ``hydra.main``, and leave with the right exit code."""
+
+    def prepared() -> None:
+        sys.argv[1:] = prepare(sys.argv[1:])
+        main()
+
+    open_door(prepared)
+
+
+def open_door(main: Callable[[], Any]) -> NoReturn:
+    """Run a door's ``main`` and leave with the right exit code, after one line for what went wrong."""
+    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises where it would print and exit by itself
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        main()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except (JobEnded, Exception) as failure:
+        in_job = isinstance(failure, JobEnded)
+        error = failure.__cause__ if in_job else failure
+        assert error is not None
+        code = exit_code(error, in_job)
+        if show_traceback or (code == 1 and not isinstance(error, RunError)):
+            traceback.print_exception(error)
+        print(f"error: {explain(error)}", file=sys.stderr)
+        sys.exit(code)
+
+
+def job(cfg: DictConfig, run: Callable[[Config, Path], float | None]) -> float | None:
+    """Validate what Hydra composed and run it in the folder that Hydra chose.
+
+    A job of a sweep that fails says so at once, and the others go on.
+    """
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    try:
+        return run(config_of(cfg, list(hydra.overrides.task)), folder)
+    except Exception as error:
+        if isinstance(code := getattr(error, "exit_code", None), int):  # a signal: the run can be resumed
+            print(f"{error}; go on with: python -m src.train resume={folder}", file=sys.stderr, flush=True)
+            sys.exit(code)
+        if hydra.mode is not RunMode.MULTIRUN:
+            raise JobEnded from error
+        print(f"error: {' '.join(hydra.overrides.task)}: {one_line(error)}", file=sys.stderr, flush=True)
+        raise
+    finally:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()  # made by Hydra for a request that was refused
+
+
+def config_of(cfg: DictConfig, overrides: list[str]) -> Config:
+    """Validate what Hydra composed; with ``resume`` take the old run's config, and only ``overrides`` from the new."""
+    config = compose_config(cfg)
+    if config.resume is None:
+        return config
+    return with_keys(read_config(config.resume, "resume"), config, typed_keys(overrides))
+
+
+def exit_code(error: BaseException, in_job: bool) -> int:
+    """2 for a wrong request, Hydra's own complaints included; 1 for a run that failed."""
+    if isinstance(error, RequestError | HydraException | OmegaConfBaseException):
+        return 2
+    return 2 if not in_job and type(error) in (ValueError, NotImplementedError, PermissionError) else 1
+
+
+def explain(error: BaseException) -> str:
+    """Say an error in one line; Hydra's complaints about names get the nearest right one."""
+    cause = error.__cause__
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return f"{group}={name}: no such {group}{did_you_mean(name, [o for o in error.options if o[0] != '_'])}"
+    if isinstance(error, HydraException) and isinstance(cause, OmegaConfBaseException) and cause.full_key:
+        known = {str(key) for key in cause.parent_node} if isinstance(cause.parent_node, DictConfig) else set()
+        if cause.key not in known:
+            typed = re.search(r"use \+(.*)", str(error))
+            near = did_you_mean(str(cause.key), known - {"hydra"}) if known else "; this choice has none"
+            return f"{typed[1] if typed else cause.full_key}: no such key{near}"
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        return f"{error.override}: Hydra cannot read this; quote the value for it: \"{key}='{value}'\""
+    return one_line(error)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error on one line, with its type where the message was not written for users."""
+    message = str(error) or str(error.__cause__ or "")
+    text = " ".join((message.splitlines()[0] if isinstance(error, OmegaConfBaseException) else message).split())
+    return text if isinstance(error, RequestError | RunError | HydraException) else f"{type(error).__name__}: {text}"

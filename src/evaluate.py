@@ -1,0 +1,40 @@
+"""Judge a trained run.
+
+    python -m src.evaluate run=RUN_DIR [split=val] [device=auto] [data=text_file data.path=FILE ...]
+
+prints one JSON object of metrics, last of all. Without ``data=`` the run is judged on the data it was trained on
+(split=val, train, test); with it on other data, encoded as the run encodes.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from src.arguments import compose_data, read_arguments
+from src.cli import open_door
+
+
+def main() -> None:
+    """Evaluate ``run`` on a split and print its metrics."""
+    request, overrides = read_arguments(sys.argv[1:], ["run"], ["split", "device"], __doc__, "data")
+    from src.data.build import build_data  # late: a wrong request needs no torch
+    from src.restore import keep_encoder, restore
+    from src.training import evaluate
+
+    folder, split = request["run"], request.get("split", "val")
+    run = restore(folder, request.get("device", "auto"))
+    if overrides:
+        data = build_data(compose_data(run.cfg.data, overrides), run.cfg.seed, run.encoder)
+    else:
+        data = build_data(run.cfg.data, run.cfg.seed)
+        keep_encoder(Path(folder), data.encoder)
+    loader = data.loader(split, run.cfg.batch_size, bucket=run.cfg.trainer.bucket)
+    metrics = evaluate(run.task, run.model, loader, run.device, run.cfg.amp).compute()
+    baseline = run.task.baseline(data.spec, split)
+    result = {f"{split}/{name}": value for name, value in metrics.items()}
+    result |= {f"{split}/baseline_{name}": value for name, value in baseline.items()}
+    print(json.dumps(result | {"examples": len(data.split(split))}))
+
+
+if __name__ == "__main__":
+    open_door(main)

@@ -1,0 +1,173 @@
+"""One label for a whole sequence."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from src.config import Config
+from src.data.batch import Batch
+from src.data.encoder import TextEncoder
+from src.data.loader import BatchLoader
+from src.data.text_data import DataSpec, TextData
+from src.errors import RequestError
+from src.models.sequence import SequenceClassifier
+from src.tasks.base import StepResult
+from src.tasks.options import ClassificationConfig
+from src.tasks.report import write_confusion, write_most_wrong
+from src.tasks.stack import build_stack
+
+BATCH = 256  # of passes that learn nothing: sorted by length, so that little is padding
+
+
+class Classification:
+    """Cross-entropy over C classes, from C logits (softmax head) or, for two classes, from one (sigmoid head).
+
+    Args:
+        options: of ``conf/task/classification.yaml``.
+        spec: what the data says of itself.
+
+    Raises:
+        RequestError: the data has no classes, or the sigmoid head more than two.
+    """
+
+    def __init__(self, options: ClassificationConfig, spec: DataSpec) -> None:
+        if spec.num_classes is None or spec.vocab_size is None:
+            raise RequestError("task=classification needs texts with labels, and this data has none")
+        if options.head == "sigmoid" and spec.num_classes != 2:
+            raise RequestError(f"task.head=sigmoid is for two classes, this data has {spec.num_classes}: take auto")
+        self.options = options
+        self.classes = spec.class_names
+        self.sigmoid = options.head == "sigmoid" or (options.head == "auto" and spec.num_classes == 2)
+
+    def build_model(self, cfg: Config, spec: DataSpec) -> SequenceClassifier:
+        """Embedding, stack, pooling and head; pretrained vectors of the data are where the embedding starts."""
+        options, vectors = self.options, spec.embedding
+        if vectors is not None and vectors.shape[1] != options.embedding:
+            raise RequestError(
+                f"task.embedding={options.embedding}: the vectors in data.embedding_path have {vectors.shape[1]}"
+            )
+        assert spec.vocab_size is not None
+        model = SequenceClassifier(
+            spec.vocab_size,
+            1 if self.sigmoid else len(self.classes),
+            options.embedding,
+            build_stack(cfg, options.embedding),
+            pooling=options.pooling,
+            word_dropout=options.word_dropout,
+            dropout=cfg.dropout,
+            pad_id=spec.pad_id,
+            init=cfg.model.init,
+        )
+        if vectors is not None:
+            with torch.no_grad():
+                model.embedding.weight.copy_(vectors)
+        return model
+
+    def count(self, batch: Batch) -> int:
+        """Sequences of the batch."""
+        return batch.targets.shape[0]
+
+    def step(self, model: nn.Module, batch: Batch, carry: Any = None) -> StepResult:
+        """Loss and predicted classes of a batch."""
+        logits_BC = model(batch.inputs, batch.lengths)
+        loss = self.loss(logits_BC, batch.targets)
+        return StepResult(loss, {"loss": loss.detach(), "predicted": self.predicted(logits_BC.detach())})
+
+    def loss(self, logits_BC: Tensor, targets_B: Tensor) -> Tensor:
+        """Mean cross-entropy in nats, with label smoothing (Szegedy et al. 2016) as the options say."""
+        smoothing = self.options.label_smoothing
+        if not self.sigmoid:
+            return F.cross_entropy(logits_BC, targets_B, label_smoothing=smoothing)
+        positive_B = logits_BC[:, 0]
+        exact = torch.promote_types(positive_B.dtype, torch.float32)  # autocast hands on logits of 16 bits
+        shares_B = targets_B.to(exact) * (1 - smoothing) + smoothing / 2
+        return F.binary_cross_entropy_with_logits(positive_B, shares_B)
+
+    def predicted(self, logits_BC: Tensor) -> Tensor:
+        """[B] the likeliest class of each sequence."""
+        return (logits_BC[:, 0] > 0).long() if self.sigmoid else logits_BC.argmax(-1)
+
+    def probabilities(self, logits_BC: Tensor) -> Tensor:
+        """[B, C] the probability of each class."""
+        if not self.sigmoid:
+            return logits_BC.float().softmax(-1)
+        positive_B = logits_BC[:, 0].float().sigmoid()
+        return torch.stack((1 - positive_B, positive_B), -1)
+
+    def new_metrics(self) -> "ClassificationMetrics":
+        """Start one pass over a split."""
+        return ClassificationMetrics(len(self.classes))
+
+    def baseline(self, spec: DataSpec, split: str) -> dict[str, float]:
+        """The accuracy of always answering the most frequent class."""
+        return {"accuracy": spec.majority[split]}
+
+    @torch.inference_mode()
+    def predict(self, model: nn.Module, loader: BatchLoader) -> Tensor:
+        """[N, C] the probabilities of every example of a loader's split, in the split's own order, on the CPU."""
+        device = next(model.parameters()).device
+        model.eval()
+        rows = []
+        for batch in loader.epoch():
+            batch = batch.to(device)
+            rows.append(self.probabilities(model(batch.inputs, batch.lengths)))
+        read_NC = torch.cat(rows).cpu()
+        return torch.empty_like(read_NC).index_copy_(0, torch.from_numpy(loader.indices()), read_NC)
+
+    def label(self, model: nn.Module, encoder: TextEncoder, texts: list[str]) -> list[dict[str, Any]]:
+        """The likeliest class of each text, and its probability."""
+        probability_N, class_N = self.predict(model, BatchLoader(encoder.encode(texts), BATCH, bucket=True)).max(1)
+        pairs = zip(class_N.tolist(), probability_N.tolist(), strict=True)
+        return [{"label": self.classes[index], "probability": round(value, 6)} for index, value in pairs]
+
+    def report(self, model: nn.Module, data: TextData, split: str, folder: Path) -> dict[str, Path]:
+        """Write the confusion matrix as table and picture, and the texts that the model is most wrong about."""
+        probabilities_NC = self.predict(model, data.loader(split, BATCH, bucket=True)).numpy()
+        files = write_confusion(data.split(split).labels, probabilities_NC.argmax(1), self.classes, folder)
+        return files | {"most_wrong": write_most_wrong(data, split, probabilities_NC, self.classes, folder)}
+
+
+class ClassificationMetrics:
+    """Loss, accuracy and macro-F1, from a confusion matrix that is summed on the device."""
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self.confusion: Tensor | None = None  # [C * C] counts, true class times C plus predicted class
+        self.loss: Tensor | None = None
+        self.count = 0
+
+    def update(self, result: StepResult, batch: Batch) -> None:
+        """Add a batch."""
+        count, targets_B = batch.targets.shape[0], batch.targets
+        if self.confusion is None or self.loss is None:
+            self.confusion = torch.zeros(self.classes**2, dtype=torch.int64, device=targets_B.device)
+            self.loss = torch.zeros((), dtype=torch.float32, device=targets_B.device)
+        cells_B = targets_B * self.classes + result.outputs["predicted"]
+        self.confusion.index_add_(0, cells_B, torch.ones_like(cells_B))  # bincount would wait for the device
+        self.loss += result.outputs["loss"] * count
+        self.count += count
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far, for a checkpoint in mid-epoch."""
+        return {"confusion": self.confusion, "loss": self.loss, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` returned."""
+        self.confusion, self.loss, self.count = state["confusion"], state["loss"], state["count"]
+
+    def compute(self) -> dict[str, float]:
+        """Wait for the device and return ``loss``, ``accuracy`` and ``macro_f1``."""
+        from sklearn.metrics import accuracy_score, f1_score
+
+        assert self.confusion is not None and self.loss is not None, "no batch was evaluated"
+        pairs = torch.cartesian_prod(torch.arange(self.classes), torch.arange(self.classes))
+        true, predicted, counts = pairs[:, 0].numpy(), pairs[:, 1].numpy(), self.confusion.cpu().numpy()
+        options = {"average": "macro", "zero_division": 0.0, "sample_weight": counts}
+        return {
+            "loss": self.loss.item() / self.count,
+            "accuracy": float(accuracy_score(true, predicted, sample_weight=counts)),
+            "macro_f1": float(f1_score(true, predicted, **options)),
+        }

@@ -1,0 +1,37 @@
+"""Helpers of the tests that are no fixtures."""
+
+import csv
+import os
+import random
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from src.arguments import CONF
+
+
+def composed(*overrides: str) -> DictConfig:
+    """What Hydra makes of conf/ and these overrides."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def write_reviews(path: Path, count: int = 64, seed: int = 0) -> Path:
+    """A CSV of short made reviews whose label hangs on one word of each; a model learns it in a few steps."""
+    rng = random.Random(seed)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["text", "label"])
+        for number in range(count):
+            filler = rng.choices(["the", "a", "film", "plot", "cast", "music", "and", "of", "it", "was,", '"really"', "so"], k=rng.randint(2, 8))
+            filler.insert(rng.randrange(len(filler)), ["dreadful", "wonderful"][number % 2])
+            rows.writerow([" ".join(filler), ["neg", "pos"][number % 2]])
+    return path
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """One thread, a cache of its own, and this checkout's ``src``."""
+    root = str(CONF.parent)
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "DEEP_RNN_CACHE": str(folder / "cache")}
