@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from src.kernels import loop, native
+import torch
+
+from src.kernels import loop, native, scan
 from src.kernels.call import Call, Result
 
 
@@ -17,7 +19,13 @@ class Backend(NamedTuple):
 BACKENDS: dict[str, Backend] = {  # in the order in which `auto` tries them
     "native": Backend(native.why_not, native.run),
     "loop": Backend(loop.why_not, loop.run),
+    "scan": Backend(scan.why_not, scan.run),
 }
+
+
+def candidates() -> list[str]:
+    """What ``auto`` tries, in order: while torch.export runs only scan, since all others freeze the number of steps."""
+    return ["scan"] if torch.compiler.is_exporting() else list(BACKENDS)
 
 
 def pick(call: Call, backend: str) -> tuple[str, str]:
@@ -32,8 +40,8 @@ def pick(call: Call, backend: str) -> tuple[str, str]:
             raise ValueError(f"backend={backend} cannot run this: {reason}; use backend=auto or backend=loop")
         return backend, "asked for"
     refusals = []
-    for name, candidate in BACKENDS.items():
-        reason = candidate.why_not(call)
+    for name in candidates():
+        reason = BACKENDS[name].why_not(call)
         if reason is None:
             return name, "; ".join(refusals) or "first choice"
         refusals.append(f"not {name}: {reason}")
@@ -48,5 +56,5 @@ def unroll(call: Call, backend: str = "auto") -> Result:
 
 def takes_whole_stack(call: Call, backend: str) -> bool:
     """Whether one call of the backend can run all the layers at once."""
-    names = BACKENDS if backend == "auto" else (backend,)
+    names = candidates() if backend == "auto" else [backend]
     return any(BACKENDS[name].why_not(call) is None for name in names)

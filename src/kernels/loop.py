@@ -49,22 +49,26 @@ def unroll(call: Call, direction: int) -> tuple[Tensor, Any]:
 
 def unroll_chunk(call: Call, direction: int, x: Tensor, valid: Tensor | None, state: Any) -> tuple[Tensor, Any]:
     """Some consecutive steps of ``unroll``."""
-    cell, noise = call.layers[0][direction], call.noise(0, direction)
-    extra = () if noise is None else (noise,)
-    gates = cell.project(x)
+    gates = call.layers[0][direction].project(x)
     outputs: list[Tensor] = [x] * x.shape[0]
     steps = range(x.shape[0])
     for t in reversed(steps) if direction else steps:
-        new = cell.step(gates[t], state, *extra)
-        if any(call.zoneout):
-            new = zone_out(new, state, call.zoneout, call.training)
-        output = cell.output(new)
-        if valid is not None:
-            keep = valid[t][:, None]
-            new = type(new)(*(torch.where(keep, after, before) for after, before in zip(new, state, strict=True)))
-            output = torch.where(keep, output, 0)
-        outputs[t], state = output, new
+        state, outputs[t] = advance(call, direction, gates[t], state, None if valid is None else valid[t])
     return torch.stack(outputs), state
+
+
+def advance(call: Call, direction: int, gates: Tensor, state: Any, valid: Tensor | None) -> tuple[Any, Tensor]:
+    """One step of one direction: gates [B, G*H], the state before it, valid [B] -> the state after it and the output."""
+    cell, noise = call.layers[0][direction], call.noise(0, direction)
+    new = cell.step(gates, state) if noise is None else cell.step(gates, state, noise)
+    if any(call.zoneout):
+        new = zone_out(new, state, call.zoneout, call.training)
+    output = cell.output(new)
+    if valid is None:
+        return new, output
+    keep = valid[:, None]
+    held = type(new)(*(torch.where(keep, after, before) for after, before in zip(new, state, strict=True)))
+    return held, torch.where(keep, output, 0)
 
 
 def zone_out(new: Any, old: Any, rates: tuple[float, ...], training: bool) -> Any:
