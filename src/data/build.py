@@ -11,9 +11,11 @@ from src.data.cache import Cache, cache_key
 from src.data.corpus import Corpus, Source
 from src.data.encoder import TextEncoder
 from src.data.imdb import ImdbSource
+from src.data.imdb_full import ImdbFullSource
 from src.data.options import TextOptions
 from src.data.split import EncodedSplit
 from src.data.text_data import DataSpec, TextData
+from src.data.text_file import TextFileSource
 from src.data.tokenizer import PAD_ID, UNK_ID
 from src.data.vectors import load_vectors
 from src.errors import RequestError
@@ -22,6 +24,8 @@ log = logging.getLogger(__name__)
 
 DATASETS: dict[str, Callable[[Any, int], Source]] = {
     "imdb": ImdbSource,
+    "imdb_full": ImdbFullSource,
+    "text_file": TextFileSource,
 }
 """Name to source: called with the options of its own class and the seed of the holdout."""
 
@@ -42,6 +46,7 @@ def build_data(options: TextOptions, seed: int, encoder: TextEncoder | None = No
     Raises:
         RequestError: the data is missing, damaged or not what it should be.
     """
+    fit = encoder is None
     name: str = options.name  # type: ignore[attr-defined]
     split_seed = seed if options.split_seed is None else options.split_seed
     source = DATASETS[name](options, split_seed)
@@ -55,7 +60,7 @@ def build_data(options: TextOptions, seed: int, encoder: TextEncoder | None = No
     entry = cache.load(f"{name}-{key}")
     if entry is None:
         log.info("encoding %s (once, then from the cache)", name)
-        corpus = source.read(encoder is None)
+        corpus = source.read(fit)
         encoder = encoder or TextEncoder.fit(corpus.splits["train"].texts, options, corpus.class_names)
         whole = _encode(corpus, encoder)
         cache.save(f"{name}-{key}", whole, encoder.to_dict())
@@ -64,7 +69,6 @@ def build_data(options: TextOptions, seed: int, encoder: TextEncoder | None = No
         encoder = encoder or dataclasses.replace(
             TextEncoder.from_dict(content), max_length=options.max_length, keep=options.keep
         )
-    fit = "train" in whole
     return TextData(
         spec=_describe(whole, encoder, options),
         splits={split: encoded.cut(encoder.max_length, encoder.keep) for split, encoded in whole.items()},
