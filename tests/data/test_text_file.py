@@ -1,0 +1,176 @@
+"""Own files: what works, and one clear line for everything that is wrong with them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from made_data import make_options
+
+from src.data.corpus import Corpus
+from src.data.text_file import TextFileSource
+from src.errors import RequestError
+
+TABLE = "text,label\ngood film,pos\nbad film,neg\nfine film,pos\npoor film,neg\n"
+Write = Callable[[str, str | bytes], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(name: str, content: str | bytes) -> str:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return str(path)
+
+    return write
+
+
+def read(path: str, fit: bool = True, **changes: object) -> Corpus:
+    return TextFileSource(make_options("text_file", path=path, **changes), 0).read(fit)
+
+
+def complaint(path: str, fit: bool = True, **changes: object) -> str:
+    with pytest.raises(RequestError) as caught:
+        read(path, fit, **changes)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.removeprefix(f"{path}").lstrip(",: ")
+
+
+def pairs(corpus: Corpus, *splits: str) -> set[tuple[str, str]]:
+    return {
+        (text, corpus.class_names[label])
+        for split in splits
+        for text, label in zip(corpus.splits[split].texts, corpus.splits[split].labels, strict=True)
+    }
+
+
+EXPECTED = {("good film", "pos"), ("bad film", "neg"), ("fine film", "pos"), ("poor film", "neg")}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("f.csv", TABLE),
+        ("f.CSV", "\ufeff" + TABLE.replace("\n", "\r\n")),
+        ("f.tsv", TABLE.replace(",", "\t")),
+        ("f.csv", "id,label,text\n" + "".join(f"{i},{b},{a}\n" for i, (a, b) in enumerate(sorted(EXPECTED)))),
+        ("f.jsonl", "\n".join(json.dumps({"label": b, "text": a}) for a, b in sorted(EXPECTED)) + "\n\n"),
+        ("f.ndjson", "\n".join(json.dumps({"label": b, "text": a}) for a, b in sorted(EXPECTED))),
+    ],
+)
+def test_every_format_gives_the_same_examples(write: Write, name: str, content: str) -> None:
+    corpus = read(write(name, content), holdout=0.25)
+    assert pairs(corpus, "train", "val") == EXPECTED
+    assert (len(corpus.splits["train"].texts), len(corpus.splits["val"].texts)) == (3, 1)
+    assert corpus.class_names == ("neg", "pos")
+
+
+def test_format_option_overrules_the_ending(write: Write) -> None:
+    assert pairs(read(write("f.txt", TABLE), format="csv"), "train", "val") == EXPECTED
+
+
+def test_quoted_fields_may_hold_commas_quotes_and_lines(write: Write) -> None:
+    path = write("f.csv", 'text,label\n"one, ""two""\nthree",a\nfour,b\n')
+    assert ('one, "two"\nthree', "a") in pairs(read(path, False), "val")
+
+
+def test_columns_go_by_name(write: Write) -> None:
+    path = write("f.csv", TABLE.replace("text,label", "review,verdict"))
+    assert pairs(read(path, text_column="review", label_column="verdict"), "train", "val") == EXPECTED
+
+
+def test_numeric_labels_are_ordered_as_numbers(write: Write) -> None:
+    path = write("f.csv", "text,label\n" + "".join(f"film {n},{n}\n" for n in (10, 9, -1, 2)))
+    assert read(path).class_names == ("-1", "2", "9", "10")
+
+
+def test_json_labels_may_be_numbers_or_booleans(write: Write) -> None:
+    path = write("f.jsonl", "".join(f'{{"text": "film", "label": {label}}}\n' for label in (1, 0) * 5))
+    assert read(path).class_names == ("0", "1")
+    path = write("g.jsonl", "".join(f'{{"text": "film", "label": {label}}}\n' for label in ("true", "false") * 5))
+    assert read(path).class_names == ("False", "True")
+
+
+def test_val_and_test_files_are_taken_whole(write: Write) -> None:
+    path, val, test = (write(f"{name}.csv", TABLE) for name in "abc")
+    corpus = read(path, val_path=val, test_path=test)
+    assert list(corpus.splits) == ["train", "val", "test"]
+    assert all(pairs(corpus, split) == EXPECTED for split in corpus.splits)
+
+
+def test_the_holdout_does_not_touch_the_test_file(write: Write) -> None:
+    path, test = write("a.csv", TABLE), write("c.csv", TABLE)
+    corpus = read(path, test_path=test)
+    assert pairs(corpus, "test") == EXPECTED
+    assert pairs(corpus, "train").isdisjoint(pairs(corpus, "val"))
+
+
+def test_a_file_to_evaluate_on_is_all_val(write: Write) -> None:
+    corpus = read(write("f.csv", "text,label\ngood film,pos\nfine film,pos\n"), fit=False)
+    assert list(corpus.splits) == ["val"]
+    assert len(corpus.splits["val"].texts) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("f.csv", TABLE.replace("text,", "txet,"), "no column 'text' (did you mean txet?)"),
+        ("f.csv", TABLE.replace(",label", ",kind"), "no column 'label'; known: kind, text"),
+        ("f.tsv", TABLE, "no column 'text'; known: text,label"),
+        ("f.csv", TABLE.replace("text,label", "text,text,label"), "two columns are called 'text'"),
+        ("f.csv", TABLE + " ,pos\n", "line 6: the text is empty"),
+        ("f.csv", TABLE + '"a\nb",neg\n,pos\n', "line 8: the text is empty"),
+        ("f.csv", TABLE + "a film, \n", "line 6: the label is empty"),
+        ("f.csv", TABLE + "a, film,pos\n", "line 6: 3 fields, the header has 2"),
+        ("f.csv", TABLE + "a film\n", "line 6: 1 fields, the header has 2"),
+        ("f.csv", TABLE + '"a film,pos\n', "line 6: not valid CSV: unexpected end of data"),
+        ("f.csv", TABLE.replace("neg", "pos"), "every label is 'pos'; telling classes apart takes two of them"),
+        ("f.csv", TABLE.encode() + b"caf\xe9,pos\n", "line 6: byte 0xe9 is not UTF-8; save the file as UTF-8"),
+        ("f.csv", TABLE.encode("utf-16"), "line 1: byte 0xff is not UTF-8; save the file as UTF-8"),
+        ("f.csv", "", "the file is empty; expected one labelled text a line"),
+        ("f.csv", "text,label\n", "the file is empty; expected one labelled text a line"),
+        ("f.jsonl", "\n\n", "the file is empty; expected one labelled text a line"),
+        ("f.jsonl", '{"text": "a", "label": 1}\n{"text": "a"', "line 2: not valid JSON: Expecting ',' delimiter at 13"),
+        ("f.jsonl", '["a", 1]\n', "line 1: expected an object with text and label"),
+        ("f.jsonl", '{"text": "a", "labels": 1}\n', "line 1: no key 'label' (did you mean labels?)"),
+        ("f.jsonl", '{"text": 3, "label": 1}\n', "line 1: text is 3, expected a string"),
+        ("f.jsonl", '{"text": "a", "label": null}\n', "line 1: label is null, expected a name or number"),
+        ("f.jsonl", '{"text": "", "label": 1}\n', "line 1: the text is empty"),
+        ("f.parquet", TABLE, "its ending does not tell the format; give data.format=csv, tsv or jsonl"),
+        (
+            "f.csv",
+            "text,label\na film,pos\na plot,neg\n",
+            "2 examples are too few to hold some of them out; give more, or a data.val_path",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(write: Write, name: str, content: str | bytes, says: str) -> None:
+    assert complaint(write(name, content)) == says
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"cannot read the data file .*none\.csv: No such file"):
+        TextFileSource(make_options("text_file", path=str(tmp_path / "none.csv")), 0).fingerprint()
+    with pytest.raises(RequestError, match="Is a directory"):
+        TextFileSource(make_options("text_file", path=str(tmp_path)), 0).fingerprint()
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_label_that_training_lacks_is_named_with_its_line(write: Write, split: str) -> None:
+    path, other = write("a.csv", TABLE), write("b.csv", "text,label\na film,pos\na plot,pso\n")
+    with pytest.raises(RequestError) as caught:
+        read(path, **{f"{split}_path": other})
+    assert str(caught.value) == f"{other}, line 3: the training file has no label 'pso' (did you mean pos?)"
+
+
+def test_the_fingerprint_changes_with_any_of_the_files(write: Write) -> None:
+    path, val = write("a.csv", TABLE), write("b.csv", TABLE)
+
+    def fingerprint() -> str:
+        return TextFileSource(make_options("text_file", path=path, val_path=val), 0).fingerprint()
+
+    before = fingerprint()
+    assert before == fingerprint()
+    write("b.csv", TABLE + "a film,pos\n")
+    assert fingerprint() != before
