@@ -74,8 +74,9 @@ def job(cfg: DictConfig, run: Callable[[Config, Path], float | None]) -> float |
             sys.exit(code)
         if hydra.mode is not RunMode.MULTIRUN:
             raise JobEnded from error
-        print(f"error: {' '.join(hydra.overrides.task)}: {one_line(error)}", file=sys.stderr, flush=True)
-        raise
+        line = f"{' '.join(hydra.overrides.task)}: {one_line(error)}"
+        print(f"error: {line}", file=sys.stderr, flush=True)
+        raise (RequestError if isinstance(error, RequestError) else RunError)(line) from error
     finally:
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()  # made by Hydra for a request that was refused
@@ -93,7 +94,7 @@ def exit_code(error: BaseException, in_job: bool) -> int:
     """2 for a wrong request, Hydra's own complaints included; 1 for a run that failed."""
     if isinstance(error, RequestError | HydraException | OmegaConfBaseException):
         return 2
-    return 2 if not in_job and type(error) in (ValueError, NotImplementedError, PermissionError) else 1
+    return 2 if not in_job and isinstance(error, ValueError | OSError) else 1  # Hydra's own, before a job began
 
 
 def explain(error: BaseException) -> str:

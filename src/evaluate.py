@@ -30,9 +30,10 @@ def main() -> None:
         keep_encoder(Path(folder), data.encoder)
     loader = data.loader(split, run.cfg.batch_size, bucket=run.cfg.trainer.bucket)
     metrics = evaluate(run.task, run.model, loader, run.device, run.cfg.amp).compute()
-    baseline = run.task.baseline(data.spec, split)
     result = {f"{split}/{name}": value for name, value in metrics.items()}
-    result |= {f"{split}/baseline_{name}": value for name, value in baseline.items()}
+    baseline = run.task.baseline(data.spec, split).get(run.cfg.trainer.monitor.rpartition("/")[2])
+    if baseline is not None:
+        result[f"{split}/baseline"] = baseline  # what the trivial predictor reaches in the monitored metric
     print(json.dumps(result | {"examples": len(data.split(split))}))
 
 

@@ -6,15 +6,33 @@ import hydra
 from omegaconf import DictConfig
 
 from src import cli
+from src.arguments import CONF
 from src.config import Config
 
 
-def train(cfg: Config, folder: Path) -> float:
-    print(cfg, folder)
-    return 0.0
+def train(cfg: Config, folder: Path) -> float | None:
+    """Train the run that ``cfg`` describes in ``folder``, and return the best value of its monitored metric."""
+    from src.data.build import build_data  # late: --help and a wrong request need no torch
+    from src.restore import keep_encoder
+    from src.tasks.build import build_task
+    from src.tracking import RunFolder, Tracker
+    from src.training import Trainer, prepare
+
+    device = prepare(device=cfg.device, seed=cfg.seed, deterministic=cfg.deterministic, threads=cfg.threads)
+    data = build_data(cfg.data, cfg.seed)
+    task = build_task(cfg, data.spec)
+    model = task.build_model(cfg, data.spec)
+    resume = cfg.resume is not None
+    with RunFolder(folder, cfg.to_dict() | {"resume": None}, resume=resume), Tracker(cfg, folder) as tracker:
+        keep_encoder(folder, data.encoder)
+        trainer = Trainer(cfg, model, task, data, tracker, folder, device)
+        if resume:
+            trainer.resume()
+        summary = trainer.fit()
+    return summary["best"].get(cfg.trainer.monitor)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(cfg: DictConfig) -> float | None:
     """Hydra's entry; what it returns is what a sweeper searches on."""
     return cli.job(cfg, train)

@@ -10,11 +10,13 @@ from omegaconf import DictConfig
 
 from src.arguments import CONF
 
+FILLER = ["the", "a", "film", "plot", "cast", "music", "and", "of", "it", "was,", '"really"', "so"]
 
-def composed(*overrides: str) -> DictConfig:
+
+def composed(*overrides: str, return_hydra_config: bool = False) -> DictConfig:
     """What Hydra makes of conf/ and these overrides."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", list(overrides))
+        return compose("config", list(overrides), return_hydra_config)
 
 
 def write_reviews(path: Path, count: int = 64, seed: int = 0) -> Path:
@@ -24,7 +26,7 @@ def write_reviews(path: Path, count: int = 64, seed: int = 0) -> Path:
         rows = csv.writer(file)
         rows.writerow(["text", "label"])
         for number in range(count):
-            filler = rng.choices(["the", "a", "film", "plot", "cast", "music", "and", "of", "it", "was,", '"really"', "so"], k=rng.randint(2, 8))
+            filler = rng.choices(FILLER, k=rng.randint(2, 8))
             filler.insert(rng.randrange(len(filler)), ["dreadful", "wonderful"][number % 2])
             rows.writerow([" ".join(filler), ["neg", "pos"][number % 2]])
     return path

@@ -72,7 +72,7 @@ def test_every_experiment_composes_with_every_debug_mode(experiment: str, debug:
 
 
 def test_classes_hold_no_defaults_so_that_yaml_holds_them_all() -> None:
-    for section in {found for found in sections(Config)}:
+    for section in set(sections(Config)):
         assert all(field.is_required() for field in section.model_fields.values()), section
 
 
