@@ -2,7 +2,17 @@
 
 import importlib
 
-from src.models.cells import gru, lstm, rnn  # noqa: F401  (importing a family registers it)
+from src.models.cells import (  # noqa: F401  (importing a family registers it)
+    dynamical,
+    elementwise,
+    gru,
+    gru_variants,
+    highway,
+    lstm,
+    lstm_variants,
+    rnn,
+    slstm,
+)
 from src.models.cells.base import ACTIVATIONS, CELLS, NO_NOISE, Cell, HiddenState, Noise, register
 from src.models.naming import unknown
 

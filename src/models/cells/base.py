@@ -46,7 +46,8 @@ class Cell(nn.Module):
     """Base of all cells; a subclass names its gates and its state, and writes ``step``.
 
     Parameters are named as torch.nn names them: ``weight_ih`` [G*H, I], ``weight_hh`` [G*H, H], ``bias_ih`` and
-    ``bias_hh`` [G*H], gates stacked in the order of ``gates``.
+    ``bias_hh`` [G*H], gates stacked in the order of ``gates``. A further recurrent product has the same names with a
+    suffix (``weight_hh_z``): initialisers, weight drop and ``recurrent`` go by them.
 
     Args:
         input_size: I, features of one input step.
@@ -54,12 +55,14 @@ class Cell(nn.Module):
         bias: whether the products have biases.
     """
 
-    gates: ClassVar[tuple[str, ...]]  # of the input projection, in the order in which they are stacked
+    gates: tuple[str, ...]  # of the input projection, in the order in which they are stacked
     recurrent_gates: ClassVar[tuple[str, ...] | None] = None  # of the recurrent product; None: the same as `gates`
-    recurrent_weights: ClassVar[tuple[str, ...]] = ("weight_hh",)  # what weight drop drops
-    forget_gate: ClassVar[str | None] = None  # the gate that a forget bias is added to
+    recurrent_bias: ClassVar[bool] = True  # whether the recurrent product has a bias of its own, as torch.nn's cells do
+    noises: ClassVar[tuple[str, ...]] = ("state", "candidate")  # the masks of Noise that mean something to this cell
+    forget_gate: ClassVar[str | None] = None  # the gate that keeps the memory: forget_bias and chrono set its bias
+    input_gate: ClassVar[str | None] = None  # the gate that lets the candidate in, where it is another: chrono sets it
     zoneable: ClassVar[tuple[str, ...] | None] = None  # fields of the state that zoneout may hold; None: all
-    State: ClassVar[Any] = HiddenState  # a NamedTuple; its first field is what the recurrent product reads
+    State: Any = HiddenState  # a NamedTuple whose fields are float tensors [B, *], the output first
 
     def __init__(
         self,
@@ -73,13 +76,15 @@ class Cell(nn.Module):
         super().__init__()
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
         self.factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.norm_ih: nn.Module | None = None  # a GateNorm, where a cell normalises its products
+        self.norm_hh: nn.Module | None = None
         recurrent = self.gates if self.recurrent_gates is None else self.recurrent_gates
         self.weight_ih = self.parameter(len(self.gates) * hidden_size, input_size)
         if recurrent:
             self.weight_hh = self.parameter(len(recurrent) * hidden_size, self.output_size)
         self.bias_ih = self.parameter(len(self.gates) * hidden_size) if bias else None
-        if recurrent:
-            self.bias_hh = self.parameter(len(recurrent) * hidden_size) if bias else None
+        own_bias = bias and bool(recurrent) and self.recurrent_bias
+        self.bias_hh = self.parameter(len(recurrent) * hidden_size) if own_bias else None
 
     def parameter(self, *shape: int) -> nn.Parameter:
         """An uninitialised parameter on the cell's device, in its dtype."""
@@ -89,7 +94,7 @@ class Cell(nn.Module):
 
     def project(self, x: Tensor) -> Tensor:
         """Everything of the gates that needs no state: ``x W_ih^T + b_ih``, [..., I] -> [..., G*H]."""
-        return linear(x, self.weight_ih, self.bias_ih)
+        return product(x, self.weight_ih, self.bias_ih, self.norm_ih)
 
     def step(self, gates: Tensor, state: Any, noise: Noise = NO_NOISE) -> Any:
         """One time step: projected ``gates`` [B, G*H] and the state before it -> the state after it."""
@@ -116,6 +121,11 @@ class Cell(nn.Module):
         return (self.output_size, *(self.hidden_size for _ in self.State._fields[1:]))
 
     @property
+    def recurrent_weights(self) -> tuple[str, ...]:
+        """Names of the recurrent matrices, which weight drop drops."""
+        return tuple(key for key, value in self.named_parameters() if key.startswith("weight_hh") and value.dim() == 2)
+
+    @property
     def native_mode(self) -> str | None:
         """The name of the same cell in torch's own fused layers (LSTM, GRU, RNN_TANH, RNN_RELU), if there is one."""
         return None
@@ -125,25 +135,32 @@ class Cell(nn.Module):
 
     # --- what subclasses use ------------------------------------------------------------------------------------------
 
-    def recurrent(
-        self,
-        h: Tensor,
-        noise: Noise,
-        rows: slice = slice(None),
-        weight: str = "weight_hh",
-        bias: str = "bias_hh",
-    ) -> Tensor:
-        """The recurrent product ``h W_hh^T + b_hh`` (or some of its rows) under this sequence's noise, -> [B, G*H]."""
+    def recurrent(self, h: Tensor, noise: Noise, rows: slice = slice(None), part: str = "") -> Tensor:
+        """The recurrent product ``h W_hh^T + b_hh`` (or some of its rows) under this sequence's noise, -> [B, G*H].
+
+        Args:
+            part: suffix of the weight, the bias and the norm where a cell has several recurrent products.
+        """
         if noise.state is not None:
             h = h * noise.state
-        dropped = (noise.weights or {}).get(weight)
-        matrix = getattr(self, weight) if dropped is None else dropped
-        vector = getattr(self, bias)
-        return linear(h, matrix[rows], None if vector is None else vector[rows])
+        bias, norm = getattr(self, f"bias_hh{part}", None), getattr(self, f"norm_hh{part}", None)
+        return product(h, self.matrix(f"weight_hh{part}", noise), bias, norm, rows)
+
+    def matrix(self, name: str, noise: Noise) -> Tensor:
+        """A recurrent weight as weight drop left it for this sequence."""
+        dropped = (noise.weights or {}).get(name)
+        return getattr(self, name) if dropped is None else dropped
 
     def gate(self, parameter: Tensor, name: str) -> Tensor:
         """The rows of a stacked weight or bias that belong to one gate, as a view."""
         return parameter[self.gates.index(name) * self.hidden_size :][: self.hidden_size]
+
+    @torch.no_grad()
+    def set_gate_bias(self, gate: str | None, value: float | Tensor) -> None:
+        """Set what a gate's biases add up to, in every transition of a step; no gate or no biases: nothing to do."""
+        for key, bias in self.named_parameters():
+            if gate is not None and key.startswith("bias"):
+                self.gate(bias, gate).copy_(torch.as_tensor(0.0 if key == "bias_hh" else value))
 
     def extra_repr(self) -> str:
         """Sizes, as ``repr`` shows them."""
@@ -157,6 +174,16 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     rounded to 8 bits at every step drifts over a thousand of them.
     """
     return F.linear(x, weight, bias).to(weight.dtype)
+
+
+def product(
+    x: Tensor, weight: Tensor, bias: Tensor | None, norm: nn.Module | None = None, rows: slice = slice(None)
+) -> Tensor:
+    """``norm(x W^T) + b``, or some of its rows."""
+    if norm is None:
+        return linear(x, weight[rows], None if bias is None else bias[rows])
+    normed = norm(linear(x, weight[rows], None), rows)
+    return normed if bias is None else normed + bias[rows]
 
 
 def drop(candidate: Tensor, noise: Noise) -> Tensor:
