@@ -32,7 +32,7 @@ def why_not(call: Call) -> str | None:
         return f"torch.nn has no layer that computes this {type(first).__name__}"
     if call.x.shape[0] == 0 or call.x.shape[1] == 0:
         return "torch's layers need at least one step and one sequence"
-    if any(cell.native_mode != mode or cell.hidden_size != first.hidden_size or cell.bias != first.bias for cell in cells):
+    if len({(cell.native_mode, cell.hidden_size, cell.output_size, cell.bias) for cell in cells}) > 1:
         return "torch.nn stacks layers of one cell, width and bias only"
     if len(call.layers) > 1 and call.lengths is not None:
         return "variable lengths run layer by layer"
@@ -104,4 +104,6 @@ def flat_weights(cell: Any, noise: Any) -> list[Tensor]:
     """A cell's parameters in torch's order, the recurrent weight as weight drop left it."""
     dropped = (noise.weights or {}).get("weight_hh") if noise is not None else None
     recurrent = cell.weight_hh if dropped is None else dropped
-    return [cell.weight_ih, recurrent, *((cell.bias_ih, cell.bias_hh) if cell.bias else ())]
+    projection = getattr(cell, "weight_hr", None)  # of an LSTM with proj_size
+    biases = (cell.bias_ih, cell.bias_hh) if cell.bias else ()
+    return [cell.weight_ih, recurrent, *biases, *(() if projection is None else (projection,))]
