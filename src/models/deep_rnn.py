@@ -8,24 +8,33 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from src.kernels import BACKENDS, Call, pick, takes_whole_stack, unroll
-from src.kernels.sequence import mask_padding
+from src.kernels.sequence import mask_padding, reverse_valid
 from src.models import state as states_of
 from src.models.cells import Cell
-from src.models.dropout import LayerNoise, Rates, check_rate, drop_outputs
-from src.models.layer import Layer
+from src.models.dropout import LayerNoise, Rates, drop_outputs
+from src.models.layer import Layer, merge_directions, merged_size
 from src.models.links import LINKS, Dense, NoLink
-from src.models.naming import unknown
+from src.models.naming import check_name
+from src.models.norms import NORMS, PLACES, norm_of
 from src.models.packing import pack_like, unpack
 from src.models.specification import build_cells, per_layer
 
-StackNoise = tuple[LayerNoise, ...]
+StackNoise = tuple[Any, ...]  # one LayerNoise a layer; a pair of such tuples for a stack that runs both ways as a whole
 
 
-class Step(NamedTuple):
-    """One layer's part in a forward call: what it reads, and the initial states and noise it runs with."""
+class Start(NamedTuple):
+    """What one layer begins a forward call with."""
 
     states: tuple[Any, ...]
     noise: LayerNoise | None
+
+
+class Run(NamedTuple):
+    """What a forward call leaves: the stack's output, every layer's own output [T, B, F], and where the state ended."""
+
+    output: Tensor
+    layers: tuple[Tensor, ...]
+    state: tuple[Any, ...]
 
 
 class DeepRNN(nn.Module):
@@ -42,7 +51,8 @@ class DeepRNN(nn.Module):
         num_layers: number of layers.
         cell: name in ``CELLS``, dotted path or subclass of Cell; a list gives each layer its own.
         link: none, residual, highway or dense; see ``src.models.links``.
-        bidirectional: whether every layer also runs from the last step to the first.
+        bidirectional: True: every layer also runs from the last step to the first, and the layer above reads both.
+            "stacks": two whole stacks, one over the sequence and one over its reverse, meet at the top only.
         merge: concat, sum, mean or mul of the two directions.
         dropout: probability of dropping an output of a layer, all layers but the last as in torch.nn; a list gives one
             a layer, the last included.
@@ -51,19 +61,27 @@ class DeepRNN(nn.Module):
         candidate_dropout: of the candidate update, one mask a sequence (Semeniuta et al. 2016).
         weight_drop: of the recurrent weights, once a forward call (Merity et al. 2018).
         zoneout: probability that a unit keeps its old state (Krueger et al. 2017); a tuple gives one a field.
+        norm: none, layer or rms, between the layers; norms inside a cell are options of the cell.
+        norm_place: pre, ``link(x, layer(norm(x)))``, or post, ``norm(link(x, layer(x)))``.
         bias: whether the cells' products have biases.
         batch_first: whether input and output are [B, T, *]. States are [B, H] either way.
         init: named initialiser of the cells, see ``src.models.init``.
         forget_bias: start of the forget gate's bias; None leaves it to ``init``.
+        horizon: steps that the chrono initialiser prepares the memory for.
         link_start: the first layer that has the link; the layers below are plain.
         gate_bias: start of a highway link's gate bias.
         learn_state: learn the state before the first step, which starts at zero.
-        backend: auto, loop or native; see ``explain``.
+        recompute: steps a chunk whose activations the backward computes again instead of keeping them.
+        backend: auto or a name in ``src.kernels.BACKENDS``; see ``explain``.
         cell_options: options of the cells (``activation="relu"``, ``reset_after=False``); a list gives one a layer.
     Raises:
         ValueError: for an unknown name, a size below 1, a list of the wrong length, a rate outside [0, 1).
         TypeError: for an option that no cell of the stack takes.
     """
+
+    layers: Any  # nn.ModuleList of Layer
+    links: Any  # nn.ModuleList of what LINKS holds
+    norms: Any  # nn.ModuleList of what NORMS holds
 
     def __init__(
         self,
@@ -72,7 +90,7 @@ class DeepRNN(nn.Module):
         num_layers: int = 1,
         cell: str | type[Cell] | Sequence[str | type[Cell]] = "lstm",
         link: str = "none",
-        bidirectional: bool = False,
+        bidirectional: bool | str = False,
         merge: str = "concat",
         dropout: float | Sequence[float] = 0.0,
         *,
@@ -81,56 +99,63 @@ class DeepRNN(nn.Module):
         candidate_dropout: float = 0.0,
         weight_drop: float = 0.0,
         zoneout: float | tuple[float, ...] = 0.0,
+        norm: str = "none",
+        norm_place: str = "pre",
         bias: bool = True,
         batch_first: bool = False,
         init: str = "torch",
         forget_bias: float | None = None,
+        horizon: int = 100,
         link_start: int = 0,
         gate_bias: float = -2.0,
         learn_state: bool = False,
+        recompute: int | None = None,
         backend: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **cell_options: Any,
     ) -> None:
         super().__init__()
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__", "cell_options")}
+        self.arguments: dict[str, Any] = {**given, **cell_options}
         if num_layers < 1:
             raise ValueError(f"num_layers must be at least 1, not {num_layers}")
-        if link not in LINKS:
-            raise unknown("link", link, LINKS)
-        if backend != "auto" and backend not in BACKENDS:
-            raise unknown("backend", backend, ["auto", *BACKENDS])
+        if bidirectional not in (False, True, "stacks"):
+            raise ValueError(f"bidirectional is False, True or 'stacks', not {bidirectional!r}")
+        check_name("link", link, LINKS)
+        check_name("norm", norm, NORMS)
+        check_name("norm_place", norm_place, PLACES)
+        check_name("backend", backend, ["auto", *BACKENDS])
+        self.input_size, self.num_layers, self.bidirectional = input_size, num_layers, bool(bidirectional)
+        self.batch_first, self.link, self.merge, self.backend = batch_first, link, merge, backend
+        self.norm, self.norm_place, self.recompute = norm, norm_place, recompute
+
         if not isinstance(dropout, Sequence):
             dropout = [dropout] * (num_layers - 1) + [0.0]
-        self.input_size, self.num_layers, self.bidirectional = input_size, num_layers, bidirectional
-        self.batch_first, self.link, self.merge, self.backend = batch_first, link, merge, backend
-        factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        noise = [
-            Rates(
-                check_rate("dropout", rate),
-                check_rate("recurrent_dropout", recurrent_dropout),
-                check_rate("candidate_dropout", candidate_dropout),
-                check_rate("weight_drop", weight_drop),
-            )
+        rates = [
+            Rates(rate, recurrent_dropout, candidate_dropout, weight_drop).checked()
             for rate in per_layer("dropout", dropout, num_layers)
         ]
-        specification = build_cells(cell, hidden_size, num_layers, cell_options)
-        self.layers, self.links = nn.ModuleList(), nn.ModuleList()
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        common = {"init": init, "forget_bias": forget_bias, "horizon": horizon, "bias": bias, **factory}
+        self.layers, self.links, self.norms = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         size = input_size
-        for index, make in enumerate(specification):
-            cells = [make(size, init, forget_bias, bias=bias, **factory) for _ in range(1 + bidirectional)]
-            layer = Layer(cells, merge, noise[index], locked_dropout, zoneout, learn_state)
-            options = {"gate_bias": gate_bias} if link == "highway" else {}
-            link_class = LINKS[link if index >= link_start else "none"]
+        for index, make in enumerate(build_cells(cell, hidden_size, num_layers, cell_options)):
+            cells = [make(size, **common) for _ in range(2 if bidirectional is True else 1)]
+            layer = Layer(cells, merge, rates[index], locked_dropout, zoneout, learn_state)
+            options = {"gate_bias": gate_bias} if link == "highway" and index >= link_start else {}
+            joined: Any = LINKS[link if index >= link_start else "none"](size, layer.output_size, **options, **factory)
             self.layers.append(layer)
-            self.links.append(link_class(size, layer.output_size, **options, **factory))
-            size = self.links[-1].output_size
+            self.links.append(joined)
+            self.norms.append(norm_of(norm, size if norm_place == "pre" else joined.output_size, **factory))
+            size = joined.output_size
+        self.mirror = DeepRNN(**{**self.arguments, "bidirectional": False}) if bidirectional == "stacks" else None
 
     @property
     def output_size(self) -> int:
         """Features of the output; with dense links those of all layers together."""
-        top: Any = self.links[-1]
-        return top.output_size - (self.input_size if self.carries_input else 0)
+        own = self.links[-1].output_size - (self.input_size if self.carries_input else 0)
+        return own if self.mirror is None else merged_size(own, 2, self.merge)
 
     @property
     def carries_input(self) -> bool:
@@ -162,16 +187,26 @@ class DeepRNN(nn.Module):
             if lengths is not None:
                 raise ValueError("a PackedSequence brings its own lengths")
             padded, own_lengths = unpack(x)
-            output, ended = self.run(padded, state, own_lengths, noise)
-            return pack_like(output, x), ended
+            result = self.run(padded, state, own_lengths, noise)
+            return pack_like(result.output, x), result.state
         if x.dim() == 2:
             one = None if state is None else states_of.map_state(lambda value: value.unsqueeze(0), state)
             count = None if lengths is None else torch.as_tensor(lengths).reshape(1)
-            output, ended = self.run(self.checked(x.unsqueeze(1)), one, count, noise)
-            return output.squeeze(1), states_of.map_state(lambda value: value.squeeze(0), ended)
-        x = self.checked(x.transpose(0, 1) if self.batch_first and x.dim() == 3 else x)
-        output, ended = self.run(x, state, lengths, noise)
-        return (output.transpose(0, 1) if self.batch_first else output), ended
+            result = self.run(x.unsqueeze(1), one, count, noise)
+            return result.output.squeeze(1), states_of.map_state(lambda value: value.squeeze(0), result.state)
+        result = self.run(self.time_major(x), state, lengths, noise)
+        return self.time_major(result.output), result.state
+
+    def layer_outputs(
+        self,
+        x: Tensor,
+        state: Sequence[Any] | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+        noise: StackNoise | None = None,
+    ) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
+        """``forward`` on a batch, but every layer's own output h^l (before dropout and link), in the layout of x."""
+        result = self.run(self.time_major(x), state, lengths, noise, layer_by_layer=True)
+        return tuple(self.time_major(output) for output in result.layers), result.state
 
     def step(
         self, x: Tensor, state: Sequence[Any] | None = None, noise: StackNoise | None = None
@@ -182,12 +217,12 @@ class DeepRNN(nn.Module):
             ValueError: if bidirectional, since the backward direction needs the steps to come.
         """
         if self.bidirectional:
-            raise ValueError("a bidirectional stack cannot run step by step: its backward direction needs what is to come")
+            raise ValueError("a bidirectional stack cannot run step by step: the steps to come are part of its input")
         if x.dim() == 1:
             output, ended = self(x.unsqueeze(0), state, noise=noise)
             return output.squeeze(0), ended
-        output, ended = self.run(self.checked(x.unsqueeze(0)), state, None, noise)
-        return output.squeeze(0), ended
+        result = self.run(x.unsqueeze(0), state, None, noise)
+        return result.output.squeeze(0), result.state
 
     def run(
         self,
@@ -195,37 +230,64 @@ class DeepRNN(nn.Module):
         state: Sequence[Any] | None,
         lengths: Tensor | Sequence[int] | None,
         noise: StackNoise | None,
-    ) -> tuple[Tensor, tuple[Any, ...]]:
-        """``forward`` on time-major batches [T, B, I]."""
-        lengths = self.checked_lengths(lengths, x)
+        layer_by_layer: bool = False,
+    ) -> Run:
+        """``forward`` on time-major batches [T, B, I]; every layer's output is there only if run layer by layer."""
+        lengths = self.checked_lengths(lengths, self.checked(x))
         x = mask_padding(x, lengths)
-        steps = self.steps(x.shape[1], state, noise)
-        whole = self.whole_call(x, lengths, steps)
+        if self.mirror is None:
+            return self.run_stack(x, state, lengths, noise, layer_by_layer)
+        states = (None, None) if state is None else states_of.split_pairs(state, self.num_layers)
+        noises = (None, None) if noise is None else noise
+        forward = self.run_stack(x, states[0], lengths, noises[0], layer_by_layer)
+        turned = self.mirror.run_stack(reverse_valid(x, lengths), states[1], lengths, noises[1], layer_by_layer)
+        pairs = zip((forward.output, *forward.layers), (turned.output, *turned.layers), strict=True)
+        output, *outputs = (merge_directions((one, reverse_valid(two, lengths)), self.merge) for one, two in pairs)
+        ended = (states_of.Ended(one, two) for one, two in zip(forward.state, turned.state, strict=True))
+        return Run(output, tuple(outputs), tuple(ended))
+
+    def run_stack(
+        self,
+        x: Tensor,
+        state: Sequence[Any] | None,
+        lengths: Tensor | None,
+        noise: StackNoise | None,
+        layer_by_layer: bool,
+    ) -> Run:
+        """This stack's own layers: all in one call of a backend where one can, else one by one."""
+        starts = self.starts(x.shape[1], state, noise)
+        whole = None if layer_by_layer else self.whole_call(x, lengths, starts)
         if whole is not None and takes_whole_stack(whole, self.backend):
-            output, ended = unroll(whole, self.backend)
-            return output, states_of.to_outer(ended)
-        below, ended = x, ()
-        for layer, link, (states, layer_noise) in zip(self.layers, self.links, steps, strict=True):
-            result = unroll(layer.call(below, states, lengths, layer_noise), self.backend)
-            locked = None if layer_noise is None else layer_noise.output
-            out = drop_outputs(layer.merged(result.output), locked, layer.rates.dropout, self.training)
-            below = link(below, out)
+            result = unroll(whole, self.backend)
+            return Run(result.output, (), states_of.to_outer(result.states))
+        below = x
+        outputs: list[Tensor] = []
+        ended: list[tuple[Any, ...]] = []
+        for layer, link, norm, start in zip(self.layers, self.links, self.norms, starts, strict=True):
+            read = norm(below) if self.norm_place == "pre" else below
+            result = unroll(layer.call(read, start.states, lengths, start.noise, self.recompute), self.backend)
+            outputs.append(layer.merged(result.output))
             ended += result.states
+            locked = None if start.noise is None else start.noise.output
+            linked = link(below, drop_outputs(outputs[-1], locked, layer.rates.dropout, self.training))
+            below = norm(linked) if self.norm_place == "post" else linked
         output = below[..., self.input_size :] if self.carries_input else below
-        if self.link != "none":
-            output = mask_padding(output, lengths)  # a link's projection and bias speak at padded steps too
-        return output, states_of.to_outer(ended)
+        if self.link != "none" or self.norm != "none":
+            output = mask_padding(output, lengths)  # projections and biases speak at padded steps too
+        return Run(output, tuple(outputs), states_of.to_outer(tuple(ended)))
 
     # --- state and noise ----------------------------------------------------------------------------------------------
 
     def initial_state(self, batch_size: int) -> tuple[Any, ...]:
         """The state before the first step, as ``forward`` takes it: zeros, or what was learned."""
         states = tuple(layer.initial_state(batch_size) for layer in self.layers)
-        return tuple(directions[0] if len(directions) == 1 else directions for directions in states)
+        own = tuple(directions[0] if len(directions) == 1 else directions for directions in states)
+        return own if self.mirror is None else tuple(zip(own, self.mirror.initial_state(batch_size), strict=True))
 
     def draw_noise(self, batch_size: int) -> StackNoise:
         """Masks that hold for a whole sequence (locked, recurrent, candidate, weights), to be handed to ``forward``."""
-        return tuple(layer.draw_noise(batch_size) for layer in self.layers)
+        own = tuple(layer.draw_noise(batch_size) for layer in self.layers)
+        return own if self.mirror is None else (own, self.mirror.draw_noise(batch_size))
 
     @staticmethod
     def detach(state: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -239,71 +301,81 @@ class DeepRNN(nn.Module):
 
     def state_from_torch(self, state: Any) -> tuple[Any, ...]:
         """torch.nn's h, or (h, c), as a state of this stack."""
-        return states_of.from_torch(state, list(self.layers))
+        return states_of.from_torch(state, self.layers[0].cell.State, self.num_layers, 1 + self.bidirectional)
 
     # --- which backend ------------------------------------------------------------------------------------------------
 
     def explain(self, x: Tensor | None = None, lengths: Tensor | Sequence[int] | None = None) -> str:
-        """Which backend runs this stack for an input like x (default: ten steps of one sequence), and why; a line a layer.
+        """Which backend runs this stack for an input like x (default: ten steps of one sequence), and why.
 
         Raises:
             ValueError: if the backend that was asked for cannot.
         """
-        parameter = next(self.parameters())
         if x is None:
-            x = parameter.new_zeros(10, 1, self.input_size)
-        elif x.dim() == 2:
-            x = x.unsqueeze(1)
-        elif self.batch_first:
-            x = x.transpose(0, 1)
-        lengths = self.checked_lengths(lengths, x)
-        steps = self.steps(x.shape[1], None, None)
-        whole = self.whole_call(x, lengths, steps)
+            x = next(self.parameters()).new_zeros(10, 1, self.input_size)
+        else:
+            x = x.unsqueeze(1) if x.dim() == 2 else self.time_major(x)
+        lengths = self.checked_lengths(lengths, self.checked(x))
+        own = self.explain_stack(x, lengths)
+        if self.mirror is None:
+            return own
+        return f"forward stack\n{own}\nbackward stack\n{self.mirror.explain_stack(x, lengths)}"
+
+    def explain_stack(self, x: Tensor, lengths: Tensor | None) -> str:
+        """``explain`` for this stack's own layers."""
+        starts = self.starts(x.shape[1], None, None)
+        whole = self.whole_call(x, lengths, starts)
         if whole is not None and takes_whole_stack(whole, self.backend):
             name, reason = pick(whole, self.backend)
             return f"layers 0-{self.num_layers - 1} in one call: {name} ({reason})"
         lines = []
-        size = self.input_size
-        for index, (layer, link, step) in enumerate(zip(self.layers, self.links, steps, strict=True)):
-            below = x.new_empty(*x.shape[:2], size)
-            name, reason = pick(layer.call(below, step.states, lengths, step.noise), self.backend)
+        for index, (layer, start) in enumerate(zip(self.layers, starts, strict=True)):
+            below = x.new_empty(*x.shape[:2], layer.cell.input_size)
+            name, reason = pick(layer.call(below, start.states, lengths, start.noise, self.recompute), self.backend)
             lines.append(f"layer {index}: {name} ({reason})")
-            size = link.output_size
         return "\n".join(lines)
 
-    def whole_call(self, x: Tensor, lengths: Tensor | None, steps: list[Step]) -> Call | None:
+    def whole_call(self, x: Tensor, lengths: Tensor | None, starts: list[Start]) -> Call | None:
         """All layers as one call, or None where something happens between them that a backend does not see."""
         rates = [layer.rates.dropout for layer in self.layers]
-        between = set(rates[:-1])
-        plain = all(isinstance(link, NoLink) for link in self.links) and (not self.bidirectional or self.merge == "concat")
-        locked = any(step.noise is not None and step.noise.output is not None for step in steps)
-        if self.num_layers == 1 or not plain or locked or len(between) > 1 or rates[-1] > 0:
+        bare = self.norm == "none" and all(isinstance(link, NoLink) for link in self.links)
+        read_both = len(self.layers[0].cells) == 1 or self.merge == "concat"
+        locked = any(start.noise is not None and start.noise.output is not None for start in starts)
+        if self.num_layers == 1 or not bare or not read_both or locked or len(set(rates[:-1])) > 1 or rates[-1] > 0:
             return None
-        calls = [layer.call(x, step.states, lengths, step.noise) for layer, step in zip(self.layers, steps, strict=True)]
+        calls = [
+            layer.call(x, start.states, lengths, start.noise, self.recompute)
+            for layer, start in zip(self.layers, starts, strict=True)
+        ]
         return calls[0]._replace(
             layers=tuple(call.layers[0] for call in calls),
             states=tuple(call.states[0] for call in calls),
             noises=tuple(noise for call in calls for noise in call.noises),
-            dropout=between.pop(),
+            dropout=rates[0],
         )
 
-    def steps(self, batch_size: int, state: Sequence[Any] | None, noise: StackNoise | None) -> list[Step]:
+    def starts(self, batch_size: int, state: Sequence[Any] | None, noise: StackNoise | None) -> list[Start]:
         """Initial states and noise of every layer for one forward call."""
-        if noise is None and self.training and any(any(layer.rates) for layer in self.layers):
-            noise = self.draw_noise(batch_size)
+        if noise is None and self.training and any(layer.is_noisy for layer in self.layers):
+            noise = tuple(layer.draw_noise(batch_size) for layer in self.layers)
         if state is None:
             states = tuple(layer.initial_state(batch_size) for layer in self.layers)
         else:
             states = states_of.to_inner(state, list(self.layers), batch_size)
-        return [Step(states[k], None if noise is None else noise[k]) for k in range(self.num_layers)]
+        return [Start(states[k], None if noise is None else noise[k]) for k in range(self.num_layers)]
 
-    # --- checks -------------------------------------------------------------------------------------------------------
+    # --- layout and checks --------------------------------------------------------------------------------------------
+
+    def time_major(self, x: Tensor) -> Tensor:
+        """[B, T, *] <-> [T, B, *] where the stack is batch_first."""
+        return x.transpose(0, 1) if self.batch_first and x.dim() > 1 else x
 
     def checked(self, x: Tensor) -> Tensor:
         """x [T, B, I] itself, after a look at its shape."""
         if x.dim() != 3 or x.shape[-1] != self.input_size:
             layout = "[batch, time, input_size]" if self.batch_first else "[time, batch, input_size]"
-            raise ValueError(f"x must be {layout} with input_size={self.input_size}, not {list(x.shape)}")
+            found = list(self.time_major(x).shape)
+            raise ValueError(f"x must be {layout} with input_size={self.input_size}, not {found}")
         return x
 
     @staticmethod
@@ -314,10 +386,15 @@ class DeepRNN(nn.Module):
         lengths = torch.as_tensor(lengths)
         if lengths.shape != (x.shape[1],):
             raise ValueError(f"lengths must have shape [{x.shape[1]}], one a sequence, not {list(lengths.shape)}")
-        if lengths.device.type == "cpu" and lengths.numel() and not 0 <= lengths.min() <= lengths.max() <= x.shape[0]:
+        if can_look(lengths) and not 0 <= lengths.min() <= lengths.max() <= x.shape[0]:
             raise ValueError(f"lengths must be from 0 to {x.shape[0]}, not {lengths.min()} to {lengths.max()}")
         return lengths.to(x.device, torch.int64)
 
     def extra_repr(self) -> str:
         """What its layers do not show."""
         return f"{self.input_size}, output_size={self.output_size}, link={self.link}, backend={self.backend}"
+
+
+def can_look(values: Tensor) -> bool:
+    """Whether values can be read without waiting for a GPU or breaking a traced graph."""
+    return values.device.type == "cpu" and values.numel() > 0 and not torch.compiler.is_compiling()

@@ -18,6 +18,15 @@ class Rates(NamedTuple):
     candidate: float = 0.0  # of the candidate update (Semeniuta et al. 2016)
     weight: float = 0.0  # of the recurrent weights (DropConnect; Merity et al. 2018)
 
+    def checked(self) -> "Rates":
+        """The rates themselves.
+
+        Raises:
+            ValueError: for one outside [0, 1), under the name by which DeepRNN knows it.
+        """
+        names = ("dropout", "recurrent_dropout", "candidate_dropout", "weight_drop")
+        return Rates(*(check_rate(name, rate) for name, rate in zip(names, self, strict=True)))
+
 
 class LayerNoise(NamedTuple):
     """One layer's noise for one sequence."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from src.models.cells.base import Cell
-from src.models.naming import unknown
+from src.models.naming import check_name
 
 
 def uniform(weight: Tensor, cell: Cell) -> None:
@@ -58,34 +58,49 @@ INITS: dict[str, tuple[Filler, Filler, Filler]] = {  # name -> how input matrice
     "keras": (glorot, orthogonal, zeros),
     "orthogonal": (glorot, orthogonal_gates, zeros),
     "identity": (small_normal, identity_gates, zeros),
+    "chrono": (glorot, orthogonal_gates, zeros),
 }
-FORGET_BIAS = {"keras": 1.0}  # of initialisers that prescribe one (Gers et al. 2000; Jozefowicz et al. 2015)
 
 
 @torch.no_grad()
-def initialise(cell: Cell, name: str, forget_bias: float | None = None) -> None:
+def initialise(cell: Cell, name: str, forget_bias: float | None = None, horizon: int = 100) -> None:
     """Fill a cell's parameters in place by the initialiser ``name``.
 
     Args:
-        forget_bias: sum of the forget gate's two biases at the start; None leaves what the initialiser prescribes.
+        forget_bias: start of the bias of the gate that keeps the memory; None leaves what the initialiser prescribes
+            (keras: 1 in an LSTM, after Gers et al. 2000 and Jozefowicz et al. 2015).
+        horizon: T_max of ``chrono``, the longest dependency in steps to prepare for.
     Raises:
         ValueError: for an unknown name.
     """
-    if name not in INITS:
-        raise unknown("init", name, INITS)
+    check_name("init", name, INITS)
     input_matrix, recurrent_matrix, vector = INITS[name]
     for key, parameter in cell.named_parameters():
-        if key.startswith("weight_ih"):
+        kind = key.rpartition(".")[-1]
+        if "norm" in key:
+            continue  # norms initialise themselves
+        if kind.startswith("weight_ih"):
             input_matrix(parameter, cell)
-        elif key.startswith("weight_hh") and parameter.dim() == 2:
+        elif kind.startswith("weight_hh") and parameter.dim() == 2:
             recurrent_matrix(parameter, cell)
-        elif key.startswith("bias"):
+        elif kind.startswith("bias"):
             vector(parameter, cell)
-        elif "norm" not in key:
+        else:
             uniform(parameter, cell)
-    forget = FORGET_BIAS.get(name) if forget_bias is None else forget_bias
-    if forget is not None and cell.forget_gate and cell.bias_ih is not None:
-        cell.gate(cell.bias_ih, cell.forget_gate).fill_(forget)
-        if cell.bias_hh is not None:
-            cell.gate(cell.bias_hh, cell.forget_gate).zero_()
+    if name == "chrono":
+        chrono(cell, horizon)
+    if name == "keras" and forget_bias is None and cell.forget_gate == "f":
+        forget_bias = 1.0
+    if forget_bias is not None:
+        cell.set_gate_bias(cell.forget_gate, forget_bias)
     cell.settle()
+
+
+def chrono(cell: Cell, horizon: int) -> None:
+    """Biases that keep units' memories for 1 to ``horizon`` steps: b_f = log U(1, T_max - 1), b_i = -b_f.
+
+    Tallec & Ollivier 2018, "Can recurrent neural networks warp time?"
+    """
+    bias = torch.empty(cell.hidden_size).uniform_(1, max(horizon - 1, 1)).log()
+    cell.set_gate_bias(cell.forget_gate, bias)
+    cell.set_gate_bias(cell.input_gate, -bias)

@@ -1,14 +1,17 @@
 """One recurrent layer: a cell for each direction, and how the directions merge."""
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from src.kernels import Call
 from src.models.cells import Cell
 from src.models.dropout import LayerNoise, Rates, draw, mask
-from src.models.naming import unknown
+from src.models.naming import check_name
 
+NO_RATES = Rates()
 MERGES = ("concat", "sum", "mean", "mul")
 
 
@@ -26,22 +29,20 @@ class Layer(nn.Module):
         ValueError: for an unknown merge, rates that the cell has no use for, or a zoneout of the wrong length.
     """
 
-    DIRECTIONS: ClassVar[tuple[str, str]] = ("forward", "backward")
+    cells: Any  # nn.ModuleList of Cell
 
     def __init__(
         self,
         cells: list[Cell],
         merge: str = "concat",
-        rates: Rates = Rates(),
+        rates: Rates = NO_RATES,
         locked: bool = False,
         zoneout: float | tuple[float, ...] = 0.0,
         learn_state: bool = False,
     ) -> None:
         super().__init__()
-        if merge not in MERGES:
-            raise unknown("merge", merge, MERGES)
-        if rates.weight and not cells[0].recurrent_weights:
-            raise ValueError(f"weight_drop: {type(cells[0]).__name__} has no recurrent weight matrix to drop")
+        check_name("merge", merge, MERGES)
+        check_noise(cells[0], rates)
         self.cells = nn.ModuleList(cells)
         self.merge, self.rates, self.locked = merge, rates, locked
         self.zoneout = zoneout_rates(cells[0], zoneout)
@@ -58,7 +59,12 @@ class Layer(nn.Module):
     @property
     def output_size(self) -> int:
         """Features of the merged output."""
-        return self.cell.output_size * (len(self.cells) if self.merge == "concat" else 1)
+        return merged_size(self.cell.output_size, len(self.cells), self.merge)
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether training draws masks for this layer."""
+        return any(self.rates)
 
     def initial_state(self, batch_size: int) -> tuple[Any, ...]:
         """The state of each direction before its first step."""
@@ -73,7 +79,14 @@ class Layer(nn.Module):
         output = mask(self.cell.weight_ih, (batch_size, self.output_size), self.rates.dropout) if self.locked else None
         return LayerNoise(tuple(draw(cell, self.rates, batch_size) for cell in self.cells), output)
 
-    def call(self, x: Tensor, states: tuple[Any, ...], lengths: Tensor | None, noise: LayerNoise | None) -> Call:
+    def call(
+        self,
+        x: Tensor,
+        states: tuple[Any, ...],
+        lengths: Tensor | None,
+        noise: LayerNoise | None,
+        recompute: int | None = None,
+    ) -> Call:
         """What this layer asks of a backend, x [T, B, I]."""
         return Call(
             layers=(tuple(self.cells),),
@@ -83,21 +96,49 @@ class Layer(nn.Module):
             noises=(noise.cells,) if noise is not None else (),
             zoneout=self.zoneout,
             training=self.training,
+            recompute=recompute,
         )
 
     def merged(self, output: Tensor) -> Tensor:
         """A backend's output [T, B, D*H'] under this layer's merge."""
         if len(self.cells) == 1 or self.merge == "concat":
             return output
-        forward, backward = output.chunk(2, -1)
-        if self.merge == "mul":
-            return forward * backward
-        total = forward + backward
-        return total / 2 if self.merge == "mean" else total
+        return merge_directions(output.chunk(2, -1), self.merge)
 
     def extra_repr(self) -> str:
         """What is not in the cells."""
         return f"merge={self.merge}" if len(self.cells) > 1 else ""
+
+
+def merge_directions(outputs: Sequence[Tensor], merge: str) -> Tensor:
+    """Join the outputs [T, B, H'] of the forward and the backward direction."""
+    forward, backward = outputs
+    if merge == "concat":
+        return torch.cat((forward, backward), -1)
+    if merge == "mul":
+        return forward * backward
+    total = forward + backward
+    return total / 2 if merge == "mean" else total
+
+
+def merged_size(size: int, directions: int, merge: str) -> int:
+    """Features of the joined output of directions with ``size`` features each."""
+    return size * (directions if merge == "concat" else 1)
+
+
+def check_noise(cell: Cell, rates: Rates) -> None:
+    """Refuse a kind of noise that means nothing to a cell.
+
+    Raises:
+        ValueError: for a mask that the cell's equations have no place for, or weight drop without a recurrent matrix.
+    """
+    name = type(cell).__name__
+    if rates.recurrent and "state" not in cell.noises:
+        raise ValueError(f"recurrent_dropout: {name} has no recurrent product to drop the state of")
+    if rates.candidate and "candidate" not in cell.noises:
+        raise ValueError(f"candidate_dropout: {name} has no candidate update to drop")
+    if rates.weight and not cell.recurrent_weights:
+        raise ValueError(f"weight_drop: {name} has no recurrent weight matrix to drop")
 
 
 def zoneout_rates(cell: Cell, zoneout: float | tuple[float, ...]) -> tuple[float, ...]:
@@ -108,7 +149,8 @@ def zoneout_rates(cell: Cell, zoneout: float | tuple[float, ...]) -> tuple[float
     else:
         rates = tuple(float(rate) for rate in zoneout)
         if len(rates) != len(fields):
-            raise ValueError(f"zoneout has {len(rates)} rates; {type(cell).__name__} has {len(fields)}: {', '.join(fields)}")
+            named = f"{type(cell).__name__} has {len(fields)}: {', '.join(fields)}"
+            raise ValueError(f"zoneout has {len(rates)} rates; {named}")
     if any(not 0 <= rate < 1 for rate in rates):
         raise ValueError(f"zoneout is a probability from 0 to below 1, not {zoneout}")
     return rates if any(rates) else ()

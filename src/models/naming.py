@@ -14,3 +14,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
     """The error for an unknown ``name`` of some ``kind`` ("cell", "link", "merge", …)."""
     return ValueError(f"unknown {kind} {name!r}{did_you_mean(name, known)}")
+
+
+def check_name(kind: str, name: str, known: Iterable[str]) -> None:
+    """Raise the error for an unknown name unless ``name`` is one of ``known``."""
+    if name not in known:
+        raise unknown(kind, name, known)

@@ -8,7 +8,7 @@ from src.models.cells import Cell, find_cell
 from src.models.init import initialise
 from src.models.naming import did_you_mean
 
-MakeCell = Callable[..., Cell]  # (input_size, init, forget_bias, **common) -> an initialised cell
+MakeCell = Callable[..., Cell]  # (input_size, init, forget_bias, horizon, **common) -> an initialised cell
 
 
 def per_layer(name: str, value: Any, num_layers: int) -> list[Any]:
@@ -63,9 +63,9 @@ def build_cells(cell: Any, hidden_size: Any, num_layers: int, options: dict[str,
 def maker(cell: type[Cell], size: int, options: dict[str, Any]) -> MakeCell:
     """A function that builds one initialised cell for a given input size."""
 
-    def make(input_size: int, init: str, forget_bias: float | None, **common: Any) -> Cell:
+    def make(input_size: int, init: str, forget_bias: float | None, horizon: int, **common: Any) -> Cell:
         built = cell(input_size, size, **options, **common)
-        initialise(built, init, forget_bias)
+        initialise(built, init, forget_bias, horizon)
         return built
 
     return make

@@ -37,14 +37,9 @@ def to_inner(state: Sequence[Any], layers: Sequence[Layer], batch_size: int) -> 
         raise ValueError(f"state has {len(state)} entries; this stack has {len(layers)} layers")
     inner = []
     for index, (entry, layer) in enumerate(zip(state, layers, strict=True)):
-        if isinstance(entry, Ended):
-            raise ValueError(
-                "the state that a bidirectional stack ended in cannot be carried on: its backward direction has "
-                "already seen the first step; pass (forward, backward) pairs to choose initial states"
-            )
+        if len(layer.cells) == 2:
+            check_pair(entry, index)
         pair = entry if len(layer.cells) == 2 else (entry,)
-        if len(layer.cells) == 2 and (not isinstance(entry, tuple) or hasattr(entry, "_fields") or len(entry) != 2):
-            raise ValueError(f"state of layer {index} must be a pair (forward, backward): the stack is bidirectional")
         inner.append(tuple(checked(one, cell, index, batch_size) for one, cell in zip(pair, layer.cells, strict=True)))
     return tuple(inner)
 
@@ -88,22 +83,44 @@ def to_torch(state: Sequence[Any]) -> Any:
     return stacked[0] if len(stacked) == 1 else stacked
 
 
-def from_torch(state: Any, layers: Sequence[Layer]) -> tuple[Any, ...]:
-    """torch.nn's h, or (h, c), of shape [L*D, B, H] as a state of these layers.
+def from_torch(state: Any, kind: Any, num_layers: int, directions: int) -> tuple[Any, ...]:
+    """torch.nn's h, or (h, c), of shape [L*D, B, H] as a state of ``num_layers`` cells of one ``kind`` of state.
 
     Raises:
         ValueError: if the first dimension is not layers times directions.
     """
     tensors = (state,) if isinstance(state, Tensor) else tuple(state)
-    directions = len(layers[0].cells)
     for tensor in tensors:
-        if tensor.shape[0] != len(layers) * directions:
-            expected = f"{len(layers)} layers x {directions} directions"
+        if tensor.shape[0] != num_layers * directions:
+            expected = f"{num_layers} layers x {directions} directions"
             raise ValueError(f"torch.nn's state has {tensor.shape[0]} entries; this stack has {expected}")
-    states = [layers[0].cell.State(*values) for values in zip(*(tensor.unbind(0) for tensor in tensors), strict=True)]
-    if directions == 1:
-        return tuple(states)
-    return tuple((states[2 * k], states[2 * k + 1]) for k in range(len(layers)))
+    states = [kind(*values) for values in zip(*(tensor.unbind(0) for tensor in tensors), strict=True)]
+    return tuple(states) if directions == 1 else tuple(zip(states[::2], states[1::2], strict=True))
+
+
+def split_pairs(state: Sequence[Any], num_layers: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The states of the forward and of the backward stack, from one pair a layer.
+
+    Raises:
+        ValueError: for a wrong number of layers, an entry that is no pair, or a carried state.
+    """
+    if len(state) != num_layers:
+        raise ValueError(f"state has {len(state)} entries; this stack has {num_layers} layers")
+    for index, entry in enumerate(state):
+        check_pair(entry, index)
+    forward, backward = zip(*state, strict=True)
+    return forward, backward
+
+
+def check_pair(entry: Any, layer: int) -> None:
+    """Raise ValueError unless a layer's entry is a pair of initial states."""
+    if isinstance(entry, Ended):
+        raise ValueError(
+            "the state that a bidirectional stack ended in cannot be carried on: its backward direction has "
+            "already seen the first step; pass (forward, backward) pairs to choose initial states"
+        )
+    if not isinstance(entry, tuple) or hasattr(entry, "_fields") or len(entry) != 2:
+        raise ValueError(f"state of layer {layer} must be a pair (forward, backward): the stack is bidirectional")
 
 
 def is_pair(entry: Any) -> bool:

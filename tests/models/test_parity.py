@@ -49,7 +49,8 @@ def torch_run(theirs, x, state, lengths):
 def gradients(output, ended, leaves):
     """Gradients of a loss that every output and state enters with a weight of its own."""
     tensors = [output, *tree_leaves(ended)]
-    loss = sum((tensor * torch.linspace(-1, 2, tensor.numel(), dtype=torch.double).view_as(tensor)).sum() for tensor in tensors)
+    weights = [torch.linspace(-1, 2, tensor.numel(), dtype=torch.double).view_as(tensor) for tensor in tensors]
+    loss = sum((tensor * weight).sum() for tensor, weight in zip(tensors, weights, strict=True))
     return torch.autograd.grad(loss, leaves)
 
 

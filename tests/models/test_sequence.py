@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from src.models import DeepRNN
-from src.models.sequence import POOLINGS, SequenceClassifier, pool
+from src.models.sequence import POOLINGS, Embedding, SequenceClassifier, pool
 
 
 @pytest.fixture(autouse=True)
@@ -50,9 +50,27 @@ def test_word_dropout_drops_whole_words_in_training_only():
     model(ids, lengths)
     dropped = (seen[0] == 0).all(-1)
     assert 0.3 < dropped.float().mean() < 0.7
-    torch.testing.assert_close(seen[0][~dropped], model.embedding(ids)[~dropped])  # nothing is rescaled
+    torch.testing.assert_close(seen[0][~dropped], model.embedding.weight[ids][~dropped])  # nothing is rescaled
     model.eval()(ids, lengths)
     torch.testing.assert_close(seen[1], model.embedding(ids))
+
+
+def test_embedding_dropout_drops_words_of_the_vocabulary_from_the_whole_batch():
+    embedding = Embedding(400, 2, type_dropout=0.5)
+    ids = torch.arange(400).repeat(2, 1)
+    first, second = embedding(ids)
+    torch.testing.assert_close(first, second)
+    dropped = (first == 0).all(-1)
+    assert 0.4 < dropped.float().mean() < 0.6
+    torch.testing.assert_close(first[~dropped], 2 * embedding.weight[~dropped])
+    torch.testing.assert_close(embedding.eval()(ids)[0], embedding.weight)
+
+
+def test_a_deep_output_has_its_hidden_layers():
+    model = SequenceClassifier(9, 3, 4, DeepRNN(4, 5), head_hidden=[7, 6], init="keras")
+    widths = [(m.in_features, m.out_features) for m in model.head.modules() if isinstance(m, torch.nn.Linear)]
+    assert widths == [(5, 7), (7, 6), (6, 3)]
+    assert model(torch.ones(4, 2, dtype=torch.long), torch.tensor([4, 2])).shape == (2, 3)
 
 
 def test_the_padding_vector_is_zero_and_stays_so():
