@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from src.data.cache import Cache, cache_key
 from src.data.corpus import Corpus, Source
@@ -92,7 +93,6 @@ def _encode(corpus: Corpus, encoder: TextEncoder) -> dict[str, EncodedSplit]:
 
 
 def _describe(splits: dict[str, EncodedSplit], encoder: TextEncoder, options: TextOptions) -> DataSpec:
-    path = options.embedding_path
     return DataSpec(
         vocab_size=encoder.vocab_size,
         num_classes=len(encoder.class_names),
@@ -101,5 +101,13 @@ def _describe(splits: dict[str, EncodedSplit], encoder: TextEncoder, options: Te
         unk_id=UNK_ID,
         feature_size=None,
         majority={name: float(np.bincount(split.labels).max() / len(split)) for name, split in splits.items()},
-        embedding=None if path is None else load_vectors(path, encoder.tokenizer.tokens).table,
+        embedding=_vectors(encoder, options.embedding_path),
     )
+
+
+def _vectors(encoder: TextEncoder, path: str | None) -> Tensor | None:
+    if path is None:
+        return None
+    table, coverage = load_vectors(path, encoder.tokenizer.tokens)
+    log.info("%s has vectors for %.1f %% of the vocabulary", path, 100 * coverage)
+    return table

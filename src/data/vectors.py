@@ -37,13 +37,14 @@ def load_vectors(path: str, tokens: Sequence[str]) -> Vectors:
     for number, line in _lines(path):
         if number == 1 and _is_header(line):
             continue
-        size = size or line.count(" ")
-        token, *numbers = line.rsplit(" ", size)  # from the right: some of GloVe's tokens hold blanks themselves
-        row = rows.get(token)
-        if size == 0 or len(numbers) != size:
-            raise RequestError(f"{path}, line {number}: {len(numbers)} numbers, expected {size or 'some'}")
-        if row is not None:
-            found[row] = _parse(numbers, path, number)
+        blanks = line.count(" ")
+        size = size or blanks
+        if size == 0 or blanks < size:
+            raise RequestError(f"{path}, line {number}: {blanks} numbers, expected {size or 'some'}")
+        # Some of GloVe's tokens hold blanks themselves: then the numbers are counted from the right.
+        token = line.partition(" ")[0] if blanks == size else line.rsplit(" ", size)[0]
+        if (row := rows.get(token)) is not None:
+            found[row] = _parse(line.rsplit(" ", size)[1:], path, number)
     if not found or size is None:
         raise RequestError(f"{path} has no vector for any of the {len(tokens)} tokens of the vocabulary")
     known = np.stack(list(found.values()))

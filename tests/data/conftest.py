@@ -5,9 +5,14 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from made_data import archive_of, official_files, reviews
 
 import src.data.imdb
+
+# The same examples each time, and no clock: a busy machine must not fail a test.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture

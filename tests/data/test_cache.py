@@ -46,7 +46,7 @@ def test_without_a_folder_nothing_is_kept() -> None:
     assert cache.load("a") is None
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
 def test_a_changed_byte_is_found_or_harmless(tmp_path: Path, position: float, change: int) -> None:
     cache = Cache(str(tmp_path))
