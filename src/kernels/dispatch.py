@@ -39,7 +39,7 @@ def pick(call: Call, backend: str) -> tuple[str, str]:
         if reason is not None:
             raise ValueError(f"backend={backend} cannot run this: {reason}; use backend=auto or backend=loop")
         return backend, "asked for"
-    refusals = []
+    refusals: list[str] = []
     for name in candidates():
         reason = BACKENDS[name].why_not(call)
         if reason is None:

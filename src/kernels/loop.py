@@ -1,4 +1,4 @@
-"""Backend ``loop``: the cell's own ``step``, once a time step. The written truth that every other backend must equal."""
+"""Backend ``loop``: the cell's own ``step``, once a time step; the written truth that all other backends must equal."""
 
 from typing import Any
 
@@ -58,7 +58,7 @@ def unroll_chunk(call: Call, direction: int, x: Tensor, valid: Tensor | None, st
 
 
 def advance(call: Call, direction: int, gates: Tensor, state: Any, valid: Tensor | None) -> tuple[Any, Tensor]:
-    """One step of one direction: gates [B, G*H], the state before it, valid [B] -> the state after it and the output."""
+    """One step from gates [B, G*H], the state before it and valid [B]: the state after it and the output."""
     cell, noise = call.layers[0][direction], call.noise(0, direction)
     new = cell.step(gates, state) if noise is None else cell.step(gates, state, noise)
     if any(call.zoneout):
@@ -72,7 +72,7 @@ def advance(call: Call, direction: int, gates: Tensor, state: Any, valid: Tensor
 
 
 def zone_out(new: Any, old: Any, rates: tuple[float, ...], training: bool) -> Any:
-    """Zoneout (Krueger et al. 2017): each unit keeps its old value with some probability; its expectation when not training."""
+    """Zoneout (Krueger et al. 2017): a unit keeps its old value with some probability; in evaluation its expectation."""
     fields = []
     for after, before, rate in zip(new, old, rates, strict=True):
         if training and rate > 0:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from src.kernels.call import Call, Result
 from src.kernels.sequence import last_valid, mask_padding, reverse_valid, valid_steps
+from src.kernels.tracing import under_vmap
 
 SATURATED = 1e4  # a gate pre-activation at which sigmoid is exactly 0 or 1 in every dtype, and finite in half precision
 PADDING_GATES: dict[str, tuple[float, ...]] = {  # pre-activations that hold the state still, per gate
@@ -30,6 +31,8 @@ def why_not(call: Call) -> str | None:
     cells = [cell for layer in call.layers for cell in layer]
     if mode is None:
         return f"torch.nn has no layer that computes this {type(first).__name__}"
+    if under_vmap():
+        return "torch's layers have no rule for vmap"
     if call.x.shape[0] == 0 or call.x.shape[1] == 0:
         return "torch's layers need at least one step and one sequence"
     if len({(cell.native_mode, cell.hidden_size, cell.output_size, cell.bias) for cell in cells}) > 1:

@@ -1,8 +1,9 @@
 """Backend ``scan``: torch's scan operator over the cell's ``step``, one node of a graph whatever the number of steps.
 
 A Python loop and torch's own layers both freeze the number of steps when a graph is exported; the operator keeps it
-dynamic. That is what this backend is for: ``auto`` picks it while torch.export runs, and only then. Called outside an
-export it traces the step first, which takes seconds.
+dynamic. That is what this backend is for: ``auto`` picks it while torch.export runs, and only then; under torch.compile
+it can be asked for. Outside a graph it refuses: torch 2.13's operator would trace the step at every call, and give
+second derivatives that are wrong.
 """
 
 from typing import Any
@@ -14,12 +15,15 @@ from torch._higher_order_ops.scan import scan
 from src.kernels.call import Call, Result
 from src.kernels.loop import advance
 from src.kernels.sequence import valid_steps
+from src.kernels.tracing import in_graph
 
 
 def why_not(call: Call) -> str | None:
     """Why the operator cannot run this call, or None."""
     if len(call.layers) > 1:
         return "scan runs one layer at a time"
+    if not in_graph():
+        return "torch's scan operator belongs in a graph, under torch.export or torch.compile"
     if call.x.shape[0] == 0:
         return "torch's scan operator needs at least one step"
     if call.recompute:

@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from src.kernels import BACKENDS, Call, pick, takes_whole_stack, unroll
 from src.kernels.sequence import mask_padding, reverse_valid
+from src.kernels.tracing import in_graph, under_vmap
 from src.models import state as states_of
 from src.models.cells import Cell
 from src.models.dropout import LayerNoise, Rates, drop_outputs
@@ -396,5 +397,5 @@ class DeepRNN(nn.Module):
 
 
 def can_look(values: Tensor) -> bool:
-    """Whether values can be read without waiting for a GPU or breaking a traced graph."""
-    return values.device.type == "cpu" and values.numel() > 0 and not torch.compiler.is_compiling()
+    """Whether values can be read without waiting for a GPU or breaking a traced graph or a mapped function."""
+    return values.device.type == "cpu" and values.numel() > 0 and not in_graph() and not under_vmap()

@@ -1,0 +1,14 @@
+"""What happens to the code that runs: whether it is traced into a graph, or mapped by torch.func."""
+
+import torch
+from torch._C._functorch import TransformType, get_interpreter_stack
+
+
+def in_graph() -> bool:
+    """Whether torch.compile or torch.export traces this code."""
+    return torch.compiler.is_compiling()
+
+
+def under_vmap() -> bool:
+    """Whether torch.func.vmap maps this code, alone or with other transforms around or inside it."""
+    return not in_graph() and any(level.key() == TransformType.Vmap for level in get_interpreter_stack() or ())
