@@ -72,7 +72,7 @@ def advance(call: Call, direction: int, gates: Tensor, state: Any, valid: Tensor
 
 
 def zone_out(new: Any, old: Any, rates: tuple[float, ...], training: bool) -> Any:
-    """Zoneout (Krueger et al. 2017): a unit keeps its old value with some probability; in evaluation its expectation."""
+    """Zoneout (Krueger et al. 2017): a unit keeps its old value with some probability; evaluated, its expectation."""
     fields = []
     for after, before, rate in zip(new, old, rates, strict=True):
         if training and rate > 0:

@@ -41,7 +41,7 @@ def why_not(call: Call) -> str | None:
         return "variable lengths run layer by layer"
     if any(call.zoneout):
         return "torch's layers have no zoneout"
-    if call.recompute:
+    if call.recompute and torch.is_grad_enabled():
         return "torch's layers cannot recompute in chunks of time"
     noises = [noise for layer in call.noises for noise in layer if noise is not None]
     if any(noise.state is not None or noise.candidate is not None for noise in noises):

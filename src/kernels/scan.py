@@ -26,7 +26,7 @@ def why_not(call: Call) -> str | None:
         return "torch's scan operator belongs in a graph, under torch.export or torch.compile"
     if call.x.shape[0] == 0:
         return "torch's scan operator needs at least one step"
-    if call.recompute:
+    if call.recompute and torch.is_grad_enabled():
         return "torch's scan operator cannot recompute in chunks of time"
     if call.training and any(call.zoneout):
         return "torch's scan operator takes a pure function, and zoneout draws each step"

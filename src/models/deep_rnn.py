@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 from src.kernels import BACKENDS, Call, pick, takes_whole_stack, unroll
 from src.kernels.sequence import mask_padding, reverse_valid
 from src.kernels.tracing import in_graph, under_vmap
+from src.models import interop_keras, interop_torch
 from src.models import state as states_of
 from src.models.cells import Cell
 from src.models.dropout import LayerNoise, Rates, drop_outputs
@@ -303,6 +304,34 @@ class DeepRNN(nn.Module):
     def state_from_torch(self, state: Any) -> tuple[Any, ...]:
         """torch.nn's h, or (h, c), as a state of this stack."""
         return states_of.from_torch(state, self.layers[0].cell.State, self.num_layers, 1 + self.bidirectional)
+
+    # --- weights from and to other libraries --------------------------------------------------------------------------
+
+    @classmethod
+    def from_torch(cls, module: nn.RNNBase, **options: Any) -> "DeepRNN":
+        """A stack like a torch.nn.RNN, LSTM or GRU; see ``interop_torch.stack_from_torch``."""
+        return interop_torch.stack_from_torch(cls, module, options)
+
+    def to_torch(self) -> nn.RNNBase:
+        """The torch.nn.RNN, LSTM or GRU that computes the same; see ``interop_torch.stack_to_torch``."""
+        return interop_torch.stack_to_torch(self)
+
+    @classmethod
+    def from_keras(
+        cls,
+        weights: Sequence[Any],
+        cell: str | Sequence[str],
+        bidirectional: bool = False,
+        merge: str = "concat",
+        reset_after: bool = True,
+        **options: Any,
+    ) -> "DeepRNN":
+        """A stack with the arrays of Keras layers; see ``interop_keras.stack_from_keras``."""
+        return interop_keras.stack_from_keras(cls, weights, cell, bidirectional, merge, reset_after, options)
+
+    def to_keras(self) -> list[Any]:
+        """The arrays that the same layers in Keras take; see ``interop_keras.stack_to_keras``."""
+        return interop_keras.stack_to_keras(self)
 
     # --- which backend ------------------------------------------------------------------------------------------------
 
