@@ -20,7 +20,7 @@ class WordOptions(_Options):
     min_freq: Annotated[int, Field(ge=1)]
     """How often a word must stand in the training part to get an id of its own."""
     lowercase: bool
-    rule: Literal["words_and_marks", "words", "basic_english", "whitespace"]
+    rule: Literal["words", "words_and_marks", "basic_english", "whitespace"]
     """What a token is (see ``src.data.word``)."""
 
 

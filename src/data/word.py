@@ -12,10 +12,10 @@ from src.data.options import WordOptions
 from src.data.tokenizer import PAD, UNK, UNK_ID
 
 RULES: dict[str, Callable[[str], list[str]]] = {
-    # Words (don't is one) and each punctuation mark as a token of its own: "!", "?" and quotes say something.
-    "words_and_marks": get_tokenizer(re.compile(r"\w+(?:'\w+)*|[^\w\s]").findall),
-    # Words only, as in Keras.
+    # Words only (don't is one), as in Keras: more of the review within the same length.
     "words": get_tokenizer(re.compile(r"\w+(?:'\w+)*").findall),
+    # Each punctuation mark as a token of its own too: "!" and "?" say something where length is no matter.
+    "words_and_marks": get_tokenizer(re.compile(r"\w+(?:'\w+)*|[^\w\s]").findall),
     # torchtext's own rule: lower case, most marks kept, don't becomes three tokens.
     "basic_english": get_tokenizer("basic_english"),
     # For texts that are tokenised already.

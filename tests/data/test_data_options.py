@@ -39,7 +39,7 @@ def test_the_default_is_the_set_up_of_the_keras_example(monkeypatch: pytest.Monk
     made = options("data=imdb")
     assert (made.max_length, made.keep, made.holdout, made.cache_dir) == (100, "last", 0.2, "outputs/cache")
     assert isinstance(made.tokenizer, WordOptions)
-    assert made.tokenizer.vocab_size == 10_000
+    assert (made.tokenizer.vocab_size, made.tokenizer.rule, made.tokenizer.lowercase) == (10_000, "words", True)
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
