@@ -82,11 +82,14 @@ class Tracker:
     def log_evaluation(self, metrics: Mapping[str, float], position: "Position", better: bool) -> None:
         """Write a line about an epoch, and show it."""
         self.log(metrics, position)
-        monitor = self.cfg.trainer.monitor
         parts = [f"epoch {position.epoch + 1}/{self.cfg.epochs}", f"step {position.step}"]
-        parts += [f"{name} {value:.4f}" for name, value in metrics.items() if not name.endswith("/baseline")]
-        if "val/baseline" in metrics and monitor in metrics:
-            parts.append(f"(baseline {monitor.rpartition('/')[2]} {metrics['val/baseline']:.4f})")
+        for split, title in (("train_epoch", "train"), ("val", "val")):
+            named = {name.removeprefix(f"{split}/"): value for name, value in metrics.items() if name.startswith(split)}
+            baseline = named.pop("baseline", None)
+            if named:
+                parts.append(f"{title} " + " ".join(f"{name} {value:.4f}" for name, value in named.items()))
+            if baseline is not None:
+                parts.append(f"(baseline {self.cfg.trainer.monitor.rpartition('/')[2]} {baseline:.4f})")
         log.info("%s%s", "  ".join(parts), "  best" if better else "")
 
     # ------------------------------------------------------------------------------------------------ display
@@ -126,9 +129,7 @@ class Tracker:
                 names = ("best.ckpt", "config.yaml", "encoder.json")
                 self.wandb.log_artifact([self.folder / name for name in names if (self.folder / name).exists()])
         best = summary["best"]
-        reached = (
-            f"best {monitor} {best[monitor]:.4f} in epoch {best['epoch']}" if best else f"{monitor} was no number"
-        )
+        reached = f"best {monitor} {best[monitor]:.4f} in epoch {best['epoch']}" if best else f"{monitor} was no number"
         log.info("%s  (%d steps, %.0f s)  %s", reached, step, summary["seconds"], self.folder)
 
 

@@ -24,6 +24,7 @@ class Update(NamedTuple):
     """Elements the loss is the mean of."""
     tokens: int
     """Valid time steps that went in."""
+    lr: float
 
 
 class Updater:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from src.config import Config
@@ -144,13 +144,14 @@ class Trainer:
             self.epoch_metrics.update(result, batch)
             losses.append(loss.detach())
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        lr = self.optimizer.param_groups[0]["lr"]
         norm, norms_P = self.update(loss)
         self.schedule.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
         self.position.step += 1
         self.position.batch += len(batches)
-        self.pending.append(Update(self.position.step, loss, norm, norms_P, total, tokens))
+        self.pending.append(Update(self.position.step, loss, norm, norms_P, total, tokens, lr))
 
     def _updates(self) -> Iterator[list[Batch]]:
         """What is left of the epoch, in groups of batches that make one update each."""
@@ -169,7 +170,7 @@ class Trainer:
             metrics |= self._evaluate("val")
             value = metrics[self.cfg.trainer.monitor]
             better = self.stopping.better(value)
-            self.latest = metrics | {"epoch": position.epoch + 1}
+            self.latest = {self.cfg.trainer.monitor: value, "epoch": position.epoch + 1} | metrics
             self.best = self.latest if better else self.best
             if whole:  # what a limit adds must not count for a run that goes on
                 self.stopping.count(better)
@@ -226,8 +227,7 @@ class Trainer:
         """Read the updates since the last look (the one place where the host waits for the device) and judge them."""
         pending, self.pending = self.pending, []
         if pending:
-            losses = torch.stack([update.loss for update in pending]).tolist()
-            norms = torch.stack([update.norm for update in pending]).tolist()
+            losses, norms = read([update.loss for update in pending]), read([update.norm for update in pending])
             for update, loss, norm in zip(pending, losses, norms, strict=True):
                 if math.isfinite(loss) and math.isfinite(norm):
                     self.window.add(update, loss, norm)
@@ -258,7 +258,7 @@ class Trainer:
         metrics = {
             "train/loss": window.mean_loss,
             "train/grad_norm": window.mean_norm,
-            "train/lr": self.optimizer.param_groups[0]["lr"],
+            "train/lr": window.lr,
             "train/tokens_per_second": window.per_second(window.tokens),
             "train/steps_per_second": window.per_second(window.steps),
         }
@@ -365,6 +365,11 @@ class Trainer:
         self.epoch_metrics.load_state_dict(to_device(state["epoch_metrics"], self.device))
         self.tracker.cut(state["lines"])
         set_rng_state(state["rng"])
+
+
+def read(scalars: list[Tensor]) -> list[float]:
+    """Fetch numbers from the device in one go; those on the CPU are there already."""
+    return [scalar.item() for scalar in scalars] if scalars[0].is_cpu else torch.stack(scalars).tolist()
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:

@@ -19,6 +19,8 @@ class Window:
     norm: float = 0.0
     """Sum of gradient norms over steps."""
     tokens: int = 0
+    lr: float = 0.0
+    """Learning rate of the last of them."""
     seconds: float = 0.0
 
     def add(self, update: Update, loss: float, norm: float) -> None:
@@ -28,6 +30,7 @@ class Window:
         self.count += update.elements
         self.norm += norm
         self.tokens += update.tokens
+        self.lr = update.lr
 
     @property
     def mean_loss(self) -> float:

@@ -1,0 +1,112 @@
+"""Checkpoints are whole or not there, hold plain values, and a damaged one is named as such."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from src.errors import RequestError, RunError
+from src.files import atomic_file, write_atomic
+from src.training.checkpoint import load_checkpoint, load_weights, save_checkpoint, to_plain
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    tiny.run(tiny.make_config(epochs=1, amp="bf16", trainer__average=0.5), folder)
+    return folder
+
+
+def test_checkpoint_loads_without_executing_anything_and_holds_all_state(trained: Path) -> None:
+    state = torch.load(trained / "last.ckpt", weights_only=True)
+    parts = {"model", "optimizer", "scaler", "schedule", "stopping", "best", "average", "carry", "wandb_id", "rng"}
+    assert parts | {"position", "epoch_metrics", "window", "lines"} <= state.keys()
+    assert state["rng"].keys() == {"python", "numpy", "torch", "cuda", "mps"}
+
+
+def test_weights_to_judge_by_are_the_averaged_ones(trained: Path) -> None:
+    cfg, data = tiny.make_config(), tiny.make_data()
+    model = tiny.build_task(cfg, data.spec).build_model(cfg, data.spec)
+    load_weights(model, trained / "best.ckpt")
+    state = load_checkpoint(trained / "best.ckpt")
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state["average"][name])
+    assert any(not torch.equal(state["average"][name], state["model"][name]) for name in state["model"])
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text", "pickle"])
+def test_damaged_checkpoint_gives_one_clear_line(trained: Path, tmp_path: Path, damage: str) -> None:
+    whole = (trained / "last.ckpt").read_bytes()
+    bad = {
+        "cut": whole[: len(whole) // 2],
+        "flipped": bytes([whole[0] ^ 255]) + whole[1:],
+        "empty": b"",
+        "text": b"not a checkpoint",
+        "pickle": b"cos\nsystem\n(S'touch /tmp/owned'\ntR.",
+    }
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(bad[damage])
+    with pytest.raises(RequestError, match=r"last.ckpt: damaged") as caught:
+        load_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_checkpoint_and_other_versions_are_named(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no such checkpoint"):
+        load_checkpoint(tmp_path / "best.ckpt")
+    torch.save({"version": 99}, tmp_path / "best.ckpt")
+    with pytest.raises(RequestError, match="version 99"):
+        load_checkpoint(tmp_path / "best.ckpt")
+    torch.save([1, 2], tmp_path / "best.ckpt")
+    with pytest.raises(RequestError, match="version None"):
+        load_checkpoint(tmp_path / "best.ckpt")
+
+
+def test_kill_in_the_middle_of_a_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    save_checkpoint(path, {"value": 1})
+    script = (
+        "import os, sys; sys.path.insert(0, '.'); from pathlib import Path; from src.files import atomic_file\n"
+        f"with atomic_file(Path({str(path)!r})) as file: file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)"
+    )
+    root = Path(tiny.__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", script], cwd=root, check=False).returncode == -9
+    assert load_checkpoint(path)["value"] == 1
+
+
+def test_failing_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_atomic(path, "old")
+    with pytest.raises(ZeroDivisionError), atomic_file(path, "w") as file:
+        file.write("new")
+        1 / 0  # noqa: B018
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_is_a_run_error_that_says_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.txt"
+    write_atomic(path, "old")
+
+    def no_space(descriptor: int) -> None:
+        with open("/dev/full", "wb", buffering=0) as full:
+            full.write(b"x")
+
+    monkeypatch.setattr("src.files.os.fsync", no_space)
+    with pytest.raises(RunError, match=r"No space left on device; the previous file is unchanged"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nested_state_becomes_plain(tmp_path: Path) -> None:
+    state = {"carry": ((torch.ones(2), None), [torch.zeros(1)]), "name": "x"}
+    assert to_plain(state)["carry"][0][1] is None
+    save_checkpoint(tmp_path / "a.ckpt", state)
+    assert torch.equal(load_checkpoint(tmp_path / "a.ckpt")["carry"][0][0], torch.ones(2))
+    with pytest.raises(TypeError, match="plain values only, not object"):
+        to_plain({"bad": object()})

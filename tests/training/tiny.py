@@ -1,0 +1,196 @@
+"""A real run in a second: texts of numbers whose class the last one tells, and a small stack."""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import matplotlib.figure  # what a run imports late, so that processes forked from here need not
+import numpy as np
+import pandas
+import sklearn.metrics
+import torch
+from torch import nn
+
+from src.config import Config
+from src.data.split import EncodedSplit
+from src.data.text_data import DataSpec, TextData
+from src.tasks.build import build_task
+from src.tracking import RunFolder, Tracker
+from src.training import Interrupted, Trainer, prepare
+
+LATE = (matplotlib.figure, pandas, sklearn.metrics)
+
+CONFIG: dict[str, Any] = {
+    "model": {"cell": "gru", "options": {}, "merge": "concat", "init": "torch"},
+    "link": {"name": "none"},
+    "task": {
+        "name": "classification",
+        "embedding": 4,
+        "word_dropout": 0.1,
+        "pooling": "last",
+        "head": "auto",
+        "label_smoothing": 0.0,
+        "monitor": "val/accuracy",
+        "mode": "max",
+    },
+    "data": {
+        "name": "text_file",
+        "path": "nowhere.csv",
+        "val_path": None,
+        "test_path": None,
+        "format": "auto",
+        "text_column": "text",
+        "label_column": "label",
+        "tokenizer": {"name": "word", "vocab_size": 10, "min_freq": 1, "lowercase": True, "rule": "whitespace"},
+        "max_length": None,
+        "keep": "last",
+        "holdout": 0.2,
+        "split_seed": 0,
+        "embedding_path": None,
+        "cache_dir": None,
+    },
+    "optimizer": {"name": "adam", "betas": [0.9, 0.999], "eps": 1e-8, "amsgrad": False},
+    "scheduler": {"name": "cosine", "warmup_steps": 3, "floor": 0.1},
+    "trainer": {
+        "accumulate": 1,
+        "bucket": True,
+        "clip_by": "norm",
+        "patience": None,
+        "monitor": "val/accuracy",
+        "mode": "max",
+        "nonfinite": "stop",
+        "log_every": 3,
+        "eval_every": 1,
+        "checkpoint_minutes": 60.0,
+        "average": None,
+        "progress": False,
+        "summary": False,
+        "limit_batches": None,
+        "overfit": False,
+        "profile": False,
+        "anomaly": False,
+    },
+    "logger": {"name": "none"},
+    "sweep": {"name": "none"},
+    "depth": 2,
+    "width": 6,
+    "bidirectional": False,
+    "dropout": 0.2,
+    "backend": "auto",
+    "lr": 0.01,
+    "weight_decay": 0.0,
+    "batch_size": 8,
+    "epochs": 3,
+    "clip": 1.0,
+    "seed": 1,
+    "amp": "off",
+    "device": "cpu",
+    "deterministic": False,
+    "compile": False,
+    "threads": 1,
+    "max_minutes": None,
+    "max_steps": None,
+    "resume": None,
+}
+
+
+def make_config(**changes: Any) -> Config:
+    """The tiny config with changes; a double underscore goes one section down: ``trainer__accumulate=2``."""
+    config = json.loads(json.dumps(CONFIG))
+    for key, value in changes.items():
+        *sections, name = key.split("__")
+        target = config
+        for section in sections:
+            target = target[section]
+        target[name] = value
+    return Config.model_validate(config)
+
+
+def make_data(train: int = 80, val: int = 24, test: int = 0) -> TextData:
+    """Sequences of ids 2 to 9; the class is whether the last id is above 5, in a quarter of them by chance."""
+    rng = np.random.default_rng(0)
+
+    def split(size: int) -> EncodedSplit:
+        sequences = [rng.integers(2, 10, size=rng.integers(3, 9)) for _ in range(size)]
+        labels = [int(ids[-1] > 5) if rng.random() > 0.25 else int(rng.integers(2)) for ids in sequences]
+        return EncodedSplit.from_sequences(sequences, labels)
+
+    splits = {name: split(size) for name, size in (("train", train), ("val", val), ("test", test)) if size}
+    majority = {name: float(np.bincount(part.labels).max() / len(part)) for name, part in splits.items()}
+    spec = DataSpec(
+        vocab_size=10,
+        num_classes=2,
+        class_names=("low", "high"),
+        pad_id=0,
+        unk_id=1,
+        feature_size=None,
+        majority=majority,
+    )
+    data = TextData(spec=spec, splits=splits, encoder=None, read=None)  # type: ignore[arg-type]
+    object.__setattr__(data, "text", lambda name, example: f"{name} {example}")
+    return data
+
+
+def make_trainer(cfg: Config, tracker: Tracker, folder: Path, data: TextData | None = None) -> Trainer:
+    """Build everything as the door does."""
+    device = prepare(device=cfg.device, seed=cfg.seed, deterministic=cfg.deterministic, threads=cfg.threads)
+    data = data or make_data()
+    task = build_task(cfg, data.spec)
+    model: nn.Module = task.build_model(cfg, data.spec)
+    return Trainer(cfg, model, task, data, tracker, folder, device)
+
+
+def run(
+    cfg: Config, folder: Path, *, resume: bool = False, data: TextData | None = None, pictures: bool = False
+) -> tuple[Trainer, dict[str, Any]]:
+    """Train in a folder, from the start or from where it was left; drawing takes longer than all the rest."""
+    with ExitStack() as stack:
+        if not pictures:
+            stack.enter_context(patch("src.tracking.tracker.draw_curves"))
+            stack.enter_context(patch("src.tasks.classification.Classification.report", return_value={}))
+        stack.enter_context(RunFolder(folder, cfg.to_dict(), resume=resume))
+        tracker = stack.enter_context(Tracker(cfg, folder))
+        trainer = make_trainer(cfg, tracker, folder, data)
+        if resume:
+            trainer.resume()
+        return trainer, trainer.fit()
+
+
+def in_a_process(
+    folder: Path, options: dict[str, Any], *, resume: bool = False, kill_at: int | None = None, signum: int = 9
+) -> int:
+    """Train in a process of its own, which gets a signal at the end of update ``kill_at``; return its exit code.
+
+    Processes are forked from a server that has imported everything, and has never run a thread.
+    """
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # for the server, which starts with the first call
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tiny"])
+    process = context.Process(target=_child, args=(folder, options, resume, kill_at, signum))
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def _child(folder: Path, options: dict[str, Any], resume: bool, kill_at: int | None, signum: int) -> None:
+    original = Trainer._train_step
+
+    def train_step(self: Trainer, batches: Any) -> None:
+        original(self, batches)
+        if self.position.step == kill_at:
+            os.kill(os.getpid(), signum)
+
+    Trainer._train_step = train_step  # type: ignore[method-assign]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the server leaves it ignored
+    torch.set_num_threads(1)
+    try:
+        run(make_config(**options), folder, resume=resume)
+    except Interrupted as error:
+        sys.exit(error.exit_code)
