@@ -91,7 +91,8 @@ def check_shapes(arrays: list[Tensor], arguments: dict[str, Any], bias: bool) ->
             if found != shape or 0 in shape:
                 hint = " (is reset_after right?)" if name == "bias" and cell == "gru" else ""
                 place = f"weights[{index}], the {name} of layer {layer} ({cell}),"
-                raise ValueError(f"{place} must have shape {list(shape)}, not {list(found)}{hint}")
+                wanted = ", ".join(str(extent or "?") for extent in shape)
+                raise ValueError(f"{place} must have shape [{wanted}], not {list(found)}{hint}")
             index += 1
         size = hidden * (directions if arguments["merge"] == "concat" else 1)
 
