@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,26 +21,7 @@ from src.arguments import VERBATIM, compose_data, folder_name, prepare, read_arg
 from src.config import Config
 from src.errors import RequestError, RunError
 
-Typed = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Typed]:
-    """Run the train door in this process; gives exit code, standard output and standard error."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-        with pytest.raises(SystemExit) as left:
-            cli.train_door(src.train.main)
-        out, err = capfd.readouterr()
-        return int(left.value.code or 0), out, err
-
-    before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.chdir(tmp_path)
-    yield run
-    signal.signal(signal.SIGTERM, before)
-    os.environ.pop("HYDRA_FULL_ERROR", None)
+Typed = Callable[..., tuple[int, str, str]]  # exit code, standard output, standard error
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -79,7 +60,7 @@ def test_a_wrong_request_is_one_line_and_exit_code_2_and_touches_nothing(
         (old / name).write_text(f"precious {name}")
     before = snapshot(tmp_path)
     for folder in ("old", "new"):
-        code, _, err = typed(f"hydra.run.dir={folder}", wrong)
+        code, _, err = typed("train", f"hydra.run.dir={folder}", wrong)
         assert code == 2
         assert len(err.splitlines()) == 1 and err.startswith("error: ") and message in err
     assert snapshot(tmp_path) == before
@@ -88,13 +69,12 @@ def test_a_wrong_request_is_one_line_and_exit_code_2_and_touches_nothing(
 
 def test_a_run_folder_that_cannot_be_made_is_a_wrong_request(typed: Typed, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    code, _, err = typed("hydra.run.dir=file/run", "depth=0")
+    code, _, err = typed("train", "hydra.run.dir=file/run", "depth=0")
     assert code == 2 and len(err.splitlines()) == 1 and "file/run" in err
 
 
-def test_hydra_full_error_shows_the_traceback_too(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os.environ, "get", {"HYDRA_FULL_ERROR": "1"}.get)
-    code, _, err = typed("depth=0")
+def test_hydra_full_error_shows_the_traceback_too(typed: Typed) -> None:
+    code, _, err = typed("train", "depth=0", full_error="1")
     assert code == 2 and "Traceback" in err and err.splitlines()[-1].startswith("error: depth=0")
 
 
@@ -111,7 +91,7 @@ def test_exit_codes_of_a_job(
         return 0.5
 
     monkeypatch.setattr(src.train, "train", train)
-    left, _, err = typed("depth=1")
+    left, _, err = typed("train", "depth=1")
     assert left == code
     assert len(err.splitlines()) == 1 if isinstance(error, RequestError | RunError) else True
     assert ("Traceback" in err) == isinstance(error, TypeError)
@@ -119,7 +99,7 @@ def test_exit_codes_of_a_job(
 
 def test_sigterm_before_training_exits_143(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(src.train, "train", lambda cfg, folder: os.kill(os.getpid(), signal.SIGTERM))
-    assert typed("depth=1")[0] == 143
+    assert typed("train", "depth=1")[0] == 143
 
 
 def test_a_failed_job_of_a_sweep_is_told_at_once_and_stops_no_other(
@@ -131,7 +111,7 @@ def test_a_failed_job_of_a_sweep_is_told_at_once_and_stops_no_other(
         return 0.5
 
     monkeypatch.setattr(src.train, "train", train)
-    code, _, err = typed("-m", "model=gru,lstm", "depth=0,1", "sweep.name=mine")
+    code, _, err = typed("train", "-m", "model=gru,lstm", "depth=0,1", "sweep.name=mine")
     lines = err.splitlines()
     assert code == 2
     assert lines[:4:2] == [
@@ -149,16 +129,16 @@ def test_a_sweep_is_named_after_what_was_typed_so_that_it_lands_in_the_same_plac
     seen: list[tuple[str | None, str]] = []
     monkeypatch.setattr(src.train, "train", lambda cfg, folder: seen.append((cfg.sweep.name, folder.name)))
     for _ in range(2):
-        assert typed("-m", "depth=1,2", "lr=1e-3")[0] == 0
+        assert typed("train", "-m", "depth=1,2", "lr=1e-3")[0] == 0
     (sweep,) = (tmp_path / "outputs/sweeps").iterdir()
     assert seen == [(sweep.name, "depth-1_lr-0.001"), (sweep.name, "depth-2_lr-0.001")] * 2
     assert set(sweep.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789._-") and "depth-1-2" in sweep.name
 
 
 def test_what_hydra_gives_still_works(typed: Typed) -> None:
-    code, out, _ = typed("--help")
-    assert code == 0 and "model: gru, lstm, rnn" in out.replace("_base, ", "")
-    code, out, _ = typed("model=gru", "depth=3", "--cfg", "job")
+    code, out, _ = typed("train", "--help")
+    assert code == 0 and "optimizer: adam, adamw, rmsprop, sgd" in out
+    code, out, _ = typed("train", "model=gru", "depth=3", "--cfg", "job")
     assert code == 0 and yaml.safe_load(out)["model"]["cell"] == "gru"
 
 
