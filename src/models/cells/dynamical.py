@@ -138,11 +138,10 @@ class AntisymmetricRNNCell(Cell):
         """See the class."""
         h = state.h if noise.state is None else state.h * noise.state
         weight = self.matrix("weight_hh", noise)
-        spin = linear(h, weight - weight.T, None) - self.gamma * h
-        g, *z = gates.chunk(len(self.gates), -1)
-        change = drop(torch.tanh(g + spin), noise)
-        for gate in z:
-            change = torch.sigmoid(gate + spin) * change
+        spin = linear(h, weight - weight.t(), None) - self.gamma * h
+        change = drop(torch.tanh(gates[..., : self.hidden_size] + spin), noise)
+        if self.gated:
+            change = torch.sigmoid(gates[..., self.hidden_size :] + spin) * change
         return HiddenState(state.h + self.epsilon * change)
 
 
