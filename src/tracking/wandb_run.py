@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from src.config import Config, LoggerConfig
+from src.errors import RequestError
 from src.files import write_atomic
 
 log = logging.getLogger(__name__)
 
-PROBE_SECONDS = 4
-INIT_SECONDS = 8
-FINISH_SECONDS = 120
-"""How long the end of an online run waits for its upload; what is left stays on disk for `wandb sync`."""
+PROBE_SECONDS = 3
+INIT_SECONDS = 7
+FINISH_SECONDS = 12
+"""How long a lost server may hold up the end of an online run; what is left stays on disk for `wandb sync`."""
 
 STEP = "trainer/step"
 
@@ -35,11 +36,7 @@ class WandbRun:
 
     def __init__(self, cfg: Config, options: LoggerConfig, folder: Path) -> None:
         self.id = stable_id(folder)
-        directory = Path(options.dir).resolve()
-        directory.mkdir(parents=True, exist_ok=True)
-        for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):  # both would be in the home directory
-            os.environ.setdefault(name, str(directory / ".cache"))
-        os.environ.setdefault("WANDB_SILENT", "true")
+        directory = _prepare(options.dir)
         arguments: dict[str, Any] = {
             "id": self.id,
             "project": options.project,
@@ -56,7 +53,13 @@ class WandbRun:
         self.run = _open(options.mode, arguments)
         self.run.define_metric(STEP)
         self.run.define_metric("*", step_metric=STEP)
-        for name, summary in ((cfg.trainer.monitor, cfg.trainer.mode), ("val/loss", "min"), ("train/loss", "min")):
+        summaries = {
+            "val/accuracy": "max",
+            "val/loss": "min",
+            "train/loss": "min",
+            cfg.trainer.monitor: cfg.trainer.mode,
+        }
+        for name, summary in (summaries | {cfg.trainer.monitor: cfg.trainer.mode}).items():
             self.run.define_metric(name, step_metric=STEP, summary=summary)
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
@@ -87,7 +90,20 @@ class WandbRun:
         artifact = wandb.Artifact(f"run-{self.id}", type="model")
         for path in files:
             artifact.add_file(str(path), policy="immutable")
-        _survive(lambda: self.run.log_artifact(artifact))
+        _survive(lambda: self._upload(artifact))
+
+    def _upload(self, artifact: Any) -> None:
+        """Log an artifact and, online, wait for it as long as the server is there."""
+        import wandb
+        from wandb.sdk.artifacts.exceptions import WaitTimeoutError
+
+        logged = self.run.log_artifact(artifact)
+        while not self.run.offline and not self.run.disabled:
+            try:
+                logged.wait(timeout=FINISH_SECONDS)
+                return
+            except WaitTimeoutError:
+                _probe(wandb.setup().settings.base_url)
 
     def finish(self, exit_code: int) -> None:
         """Close the run."""
@@ -102,25 +118,45 @@ def stable_id(folder: Path) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
+def _prepare(path: str) -> Path:
+    """Make the folder for W&B's files and point wandb at it, which else also writes to the home directory."""
+    directory = Path(path).resolve()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"logger.dir={path}: cannot be written ({error.strerror})") from error
+    for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
+        os.environ.setdefault(name, str(directory / ".cache"))
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its sender holds up the exit for 20 s without a server
+    return directory
+
+
 def _open(mode: Literal["offline", "online", "disabled"], arguments: dict[str, Any]) -> Any:
+    """Start the run; where that fails, offline, and where even that fails, not at all."""
     import wandb
 
-    if mode != "online":
-        return wandb.init(mode=mode, settings=wandb.Settings(console="off", silent=True), **arguments)
     settings = wandb.Settings(
-        console="off",
+        console="off",  # train.log has the lines
         silent=True,
         init_timeout=INIT_SECONDS,
         login_timeout=PROBE_SECONDS,
         finish_timeout=FINISH_SECONDS,
     )
     try:
-        _probe(settings.base_url)
-        return wandb.init(mode="online", settings=settings, resume="allow", **arguments)
+        if mode != "online":
+            return wandb.init(mode=mode, settings=settings, **arguments)
+        _probe(wandb.setup().settings.base_url)
+        return wandb.init(mode=mode, settings=settings, resume="allow", **arguments)
     except Exception as error:  # whatever it is, the training matters more
+        if mode == "disabled":
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        log.warning("W&B cannot be used online (%s): going on offline; `wandb sync` uploads the run later", reason)
-        return _open("offline", arguments)
+        less: Literal["offline", "disabled"] = "offline" if mode == "online" else "disabled"
+        later = "; `wandb sync` uploads the run later" if less == "offline" else ""
+        log.warning("W&B cannot run %s (%s): going on %s%s", mode, reason, less, later)
+        wandb.teardown()  # the failed run holds the id
+        return _open(less, arguments)
 
 
 def _probe(url: str) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,9 +16,11 @@ import numpy as np
 import pandas
 import sklearn.metrics
 import torch
+from hydra import compose, initialize_config_dir
 from torch import nn
 
-from src.config import Config
+from src.arguments import CONF
+from src.config import Config, compose_config
 from src.data.split import EncodedSplit
 from src.data.text_data import DataSpec, TextData
 from src.tasks.build import build_task
@@ -26,83 +29,46 @@ from src.training import Interrupted, Trainer, prepare
 
 LATE = (matplotlib.figure, pandas, sklearn.metrics)
 
-CONFIG: dict[str, Any] = {
-    "model": {"cell": "gru", "options": {}, "merge": "concat", "init": "torch"},
-    "link": {"name": "none"},
-    "task": {
-        "name": "classification",
-        "embedding": 4,
-        "word_dropout": 0.1,
-        "pooling": "last",
-        "head": "auto",
-        "label_smoothing": 0.0,
-        "monitor": "val/accuracy",
-        "mode": "max",
-    },
-    "data": {
-        "name": "text_file",
-        "path": "nowhere.csv",
-        "val_path": None,
-        "test_path": None,
-        "format": "auto",
-        "text_column": "text",
-        "label_column": "label",
-        "tokenizer": {"name": "word", "vocab_size": 10, "min_freq": 1, "lowercase": True, "rule": "whitespace"},
-        "max_length": None,
-        "keep": "last",
-        "holdout": 0.2,
-        "split_seed": 0,
-        "embedding_path": None,
-        "cache_dir": None,
-    },
-    "optimizer": {"name": "adam", "betas": [0.9, 0.999], "eps": 1e-8, "amsgrad": False},
-    "scheduler": {"name": "cosine", "warmup_steps": 3, "floor": 0.1},
-    "trainer": {
-        "accumulate": 1,
-        "bucket": True,
-        "clip_by": "norm",
-        "patience": None,
-        "monitor": "val/accuracy",
-        "mode": "max",
-        "nonfinite": "stop",
-        "log_every": 3,
-        "eval_every": 1,
-        "checkpoint_minutes": 60.0,
-        "average": None,
-        "progress": False,
-        "summary": False,
-        "limit_batches": None,
-        "overfit": False,
-        "profile": False,
-        "anomaly": False,
-    },
-    "logger": {"name": "none"},
-    "sweep": {"name": "none"},
-    "depth": 2,
-    "width": 6,
-    "bidirectional": False,
-    "dropout": 0.2,
-    "backend": "auto",
-    "lr": 0.01,
-    "weight_decay": 0.0,
-    "batch_size": 8,
-    "epochs": 3,
-    "clip": 1.0,
-    "seed": 1,
-    "amp": "off",
-    "device": "cpu",
-    "deterministic": False,
-    "compile": False,
-    "threads": 1,
-    "max_minutes": None,
-    "max_steps": None,
-    "resume": None,
-}
+OVERRIDES = [
+    "model=gru",
+    "link=none",
+    "depth=2",
+    "width=6",
+    "dropout=0.2",
+    "backend=native",
+    "data=text_file",
+    "data.path=nowhere.csv",
+    "task.embedding=4",
+    "task.word_dropout=0.1",
+    "optimizer=adam",
+    "lr=0.01",
+    "clip=1.0",
+    "scheduler=cosine",
+    "scheduler.warmup_steps=3",
+    "scheduler.floor=0.1",
+    "batch_size=8",
+    "epochs=3",
+    "seed=1",
+    "device=cpu",
+    "threads=1",
+    "trainer.log_every=3",
+    "trainer.checkpoint_minutes=60.0",
+    "trainer.progress=false",
+    "trainer.summary=false",
+    "logger=none",
+]
+
+
+@cache
+def base() -> str:
+    """The tiny run's config, as JSON."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return json.dumps(compose_config(compose("config", OVERRIDES)).to_dict())
 
 
 def make_config(**changes: Any) -> Config:
     """The tiny config with changes; a double underscore goes one section down: ``trainer__accumulate=2``."""
-    config = json.loads(json.dumps(CONFIG))
+    config = json.loads(base())
     for key, value in changes.items():
         *sections, name = key.split("__")
         target = config

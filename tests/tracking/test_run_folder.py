@@ -1,0 +1,95 @@
+"""A run folder belongs to one run, says how it ended, and is never overwritten."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from src.errors import RequestError, RunError
+from src.tracking import RunFolder
+from src.training import Interrupted
+
+CONFIG = {"depth": 2, "data": {"path": "a, b='c'"}, "resume": None}
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_clean_end_leaves_the_config_and_done(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", CONFIG) as folder:
+        assert not (folder.path / "DONE").exists()
+    assert set(content(tmp_path / "run")) == {"config.yaml", "DONE"}
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text()) == CONFIG
+
+
+def test_error_leaves_its_traceback(tmp_path: Path) -> None:
+    with pytest.raises(RunError), RunFolder(tmp_path / "run", CONFIG):
+        raise RunError("loss is nan")
+    assert "RunError: loss is nan" in (tmp_path / "run" / "FAILED").read_text()
+    assert not (tmp_path / "run" / "DONE").exists()
+
+
+@pytest.mark.parametrize("error", [Interrupted(15), KeyboardInterrupt()])
+def test_interruption_leaves_neither_marker(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)), RunFolder(tmp_path / "run", CONFIG):
+        raise error
+    assert set(content(tmp_path / "run")) == {"config.yaml"}
+
+
+@pytest.mark.parametrize("mark", ["config.yaml", "metrics.jsonl", "last.ckpt", "DONE", "FAILED"])
+def test_folder_that_holds_a_run_is_refused_untouched(tmp_path: Path, mark: str) -> None:
+    (tmp_path / mark).write_text("precious")
+    with pytest.raises(RequestError, match=rf"already holds a run \({mark}\).*resume="), RunFolder(tmp_path, CONFIG):
+        pass
+    assert content(tmp_path) == {mark: b"precious"}
+
+
+def test_folder_with_other_files_is_taken_and_they_stay(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with RunFolder(tmp_path, CONFIG):
+        pass
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_resuming_takes_markers_and_leftovers_away_and_nothing_else(tmp_path: Path) -> None:
+    with pytest.raises(RunError), RunFolder(tmp_path, CONFIG):
+        raise RunError("once")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
+    (tmp_path / ".last.ckpt.99-abc.tmp").write_text("half a checkpoint")
+    with RunFolder(tmp_path, CONFIG | {"depth": 3}, resume=True):
+        assert set(content(tmp_path)) == {"config.yaml", "metrics.jsonl"}
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["depth"] == 3
+
+
+def test_resuming_where_no_run_lies_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="holds no run to resume"), RunFolder(tmp_path / "x", CONFIG, resume=True):
+        pass
+    assert not (tmp_path / "x").exists()
+
+
+def test_two_processes_cannot_write_to_one_run(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, CONFIG):
+        before = content(tmp_path)
+        with (
+            pytest.raises(RequestError, match="another process is writing"),
+            RunFolder(tmp_path, CONFIG, resume=True),
+        ):
+            pass
+        assert content(tmp_path) == before
+    with RunFolder(tmp_path, CONFIG, resume=True):  # free again
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(RequestError, match="cannot be made"), RunFolder(tmp_path / "run", CONFIG):
+        pass
+
+
+def test_folder_under_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RequestError, match="cannot be made"), RunFolder(tmp_path / "file" / "run", CONFIG):
+        pass
