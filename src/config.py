@@ -28,6 +28,11 @@ def _off(value: object) -> object:
     return "off" if value is False else value  # YAML reads a bare `off` as False
 
 
+def _thousands(value: object) -> object:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kM])", value) if isinstance(value, str) else None
+    return round(float(match[1]) * {"k": 1_000, "M": 1_000_000}[match[2]]) if match else value
+
+
 def _device(value: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
         raise ValueError("should be auto, cpu, mps, cuda or cuda:N")
@@ -46,17 +51,32 @@ class ModelConfig(Section):
     cell: str | list[str]
     """A name of ``src.models.cells.CELLS``, or one for each layer."""
     options: dict[str, Any]
-    """Keyword arguments of the cell, such as ``activation`` or ``reset_after``."""
+    """Keyword arguments of the cell, such as ``activation`` or ``reset_after``; a list gives each layer its own."""
     merge: Literal["concat", "sum", "mean", "mul"]
     """How the two directions of a bidirectional layer become one."""
+    bias: bool
+    norm: Literal["none", "layer", "rms"]
+    norm_place: Literal["pre", "post"]
     init: str
     """A named initialiser of ``src.models.init``."""
+    forget_bias: float | None
+    horizon: PositiveInt
+    learn_state: bool
+    recompute: PositiveInt | None
+
+
+class NoLinkConfig(Section):
+    """``conf/link/none.yaml``: a plain stack."""
+
+    name: Literal["none"]
 
 
 class LinkConfig(Section):
-    """``conf/link/``: what runs past a layer."""
+    """``conf/link/residual.yaml`` and ``dense.yaml``: what runs past a layer."""
 
-    name: Literal["none", "residual", "dense"]
+    name: Literal["residual", "dense"]
+    start: Annotated[int, Field(ge=0)]
+    """The first layer that has the link."""
 
 
 class HighwayConfig(Section):
@@ -65,6 +85,21 @@ class HighwayConfig(Section):
     name: Literal["highway"]
     gate_bias: float
     """Bias of the transform gate at the start; negative lets the input through."""
+    start: Annotated[int, Field(ge=0)]
+
+
+class RegulariseConfig(Section):
+    """``conf/regularise/``: noise inside the stack, and penalties on what it puts out."""
+
+    locked_dropout: bool
+    recurrent_dropout: Share
+    candidate_dropout: Share
+    weight_drop: Share
+    zoneout: Share | list[Share]
+    activation: NonNegativeFloat
+    """Weight of the mean square of the outputs in the loss."""
+    temporal: NonNegativeFloat
+    """Weight of the mean square of their change from step to step."""
 
 
 class AdamConfig(Section):
@@ -204,7 +239,7 @@ class SweepConfig(Section):
     """Folder and W&B group of the sweep; none for a single run."""
 
 
-LinkOptions = Annotated[LinkConfig | HighwayConfig, Field(discriminator="name")]
+LinkOptions = Annotated[NoLinkConfig | LinkConfig | HighwayConfig, Field(discriminator="name")]
 OptimizerConfig = Annotated[AdamConfig | RMSpropConfig | SGDConfig, Field(discriminator="name")]
 SchedulerConfig = Annotated[
     ConstantConfig | WarmupConfig | CosineConfig | PlateauConfig | OneCycleConfig, Field(discriminator="name")
@@ -217,6 +252,7 @@ class Config(Section):
 
     model: ModelConfig
     link: LinkOptions
+    regularise: RegulariseConfig
     task: ClassificationConfig
     data: DataConfig
     optimizer: OptimizerConfig
@@ -227,8 +263,9 @@ class Config(Section):
 
     depth: PositiveInt
     width: PositiveInt | list[PositiveInt]
-    bidirectional: bool
-    dropout: Share
+    param_budget: Annotated[PositiveInt | None, BeforeValidator(_thousands)]
+    bidirectional: bool | Literal["stacks"]
+    dropout: Share | list[Share]
     backend: str
     lr: PositiveFloat
     weight_decay: NonNegativeFloat
@@ -247,7 +284,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _one_entry_a_layer(self) -> Self:
-        for key, value in (("width", self.width), ("model.cell", self.model.cell)):
+        for key, value in (("width", self.width), ("dropout", self.dropout), ("model.cell", self.model.cell)):
             if isinstance(value, list) and len(value) != self.depth:
                 raise ValueError(f"{key}={_shown(value)} names {len(value)} layers, but depth={self.depth}")
         return self
@@ -316,7 +353,9 @@ def explain(error: ValidationError, request: object) -> str:
     """
     findings = error.errors(include_url=False)
     findings = [finding for finding in findings if finding["loc"][:1] == findings[0]["loc"][:1]]
-    first = max(findings, key=lambda finding: len(finding["loc"]))  # a union's nearest member
+    scalar = [finding for finding in findings if finding["type"] != "list_type"]  # `1.5` was not meant as a list
+    close = scalar if any(not finding["type"].endswith("_type") for finding in scalar) else findings
+    first = max(close, key=lambda finding: len(finding["loc"]))  # a union's nearest member
     node, path = request, list[str]()
     for part in first["loc"]:
         known = node
@@ -337,7 +376,7 @@ def explain(error: ValidationError, request: object) -> str:
             return f"{key}.name={first['ctx']['tag']}: unknown name{did_you_mean(first['ctx']['tag'], tags)}"
     if isinstance(first["input"], Mapping):  # a rule across the keys of a section: its message says it all
         return f"{key}: {first['msg'].removeprefix('Value error, ')}".removeprefix(": ")
-    same = [finding["msg"] for finding in findings if finding["input"] is first["input"]]
+    same = [finding["msg"] for finding in close if finding["input"] is first["input"]]
     expected = " or ".join(dict.fromkeys(re.sub(r"^.*?should be ", "be ", message) for message in same))
     expected = re.sub("^.*?should ", "", expected).replace(" or be ", " or ")
     return f"{key}={_shown(first['input'])}: should {expected}"

@@ -37,7 +37,7 @@ WRONG = [
     ("modle=gru", "modle=gru: no such key (did you mean model?)"),
     ("widht=3", "widht=3: no such key (did you mean width?)"),
     ("trainer.patince=3", "trainer.patince=3: no such key (did you mean patience?)"),
-    ("model.options.reset=1", "model.options.reset=1: no such key; this choice has none"),
+    ("model.options.reset=1", "model.options.reset=1: no such key; known: layer_norm, shortcut, transition_depth"),
     ("depth=0", "depth=0: should be greater than or equal to 1"),
     ("depth=1,2", "Ambiguous value for argument 'depth=1,2'"),
     ("width=[1,2,3]", "width=[1,2,3] names 3 layers, but depth=2"),
@@ -147,7 +147,7 @@ free_text = st.text(st.characters(exclude_characters="\0", exclude_categories=["
 
 @given(free_text)
 @settings(max_examples=300, deadline=None)
-@example("It's great, really! (a=b) \"quoted\" ${oc.env:HOME} \\${x} \\")
+@example('It\'s great, really! (a=b) "quoted" ${oc.env:HOME} \\${x} \\')
 @example("outputs/depth=3,model=gru")
 @example("\\'\\\\'")
 @example("null")

@@ -1,10 +1,12 @@
 """conf/ and the classes of src/config.py say the same thing, and a wrong value is named in one line."""
 
+import inspect
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from helpers import composed
 from pydantic import BaseModel
@@ -16,12 +18,14 @@ from src.errors import RequestError
 from src.models.cells import CELLS
 from src.models.init import INITS
 from src.models.links import LINKS
+from src.models.specification import options_of
+from src.tasks.stack import build_stack, spend_budget
 
 Configured = Callable[..., Config]
 CHOICES = sorted(
     path.relative_to(CONF) for path in CONF.glob("**/*.yaml") if path.parent != CONF and not path.name.startswith("_")
 )
-NEEDED = {"data/text_file": ["data.path=reviews.csv"]}
+NEEDED = {"data/text_file": ["data.path=reviews.csv"], "model/custom": ["model.cell=src.models.cells.gru.GRUCell"]}
 
 
 def names(folder: str) -> set[str]:
@@ -86,11 +90,38 @@ def test_classes_hold_no_defaults_so_that_yaml_holds_them_all() -> None:
         ("optimizer", tags(OptimizerConfig)),
         ("scheduler", tags(SchedulerConfig)),
         ("logger", tags(LoggerOptions)),
-        ("model", set(CELLS)),
+        ("model", {*CELLS, "custom"}),
     ],
 )
 def test_each_choice_has_a_file_and_a_class(folder: str, known: set[str]) -> None:
     assert names(folder) == known
+
+
+@pytest.mark.parametrize("cell", sorted(CELLS))
+def test_the_options_of_a_cell_s_file_are_those_of_its_class_with_its_defaults(cell: str) -> None:
+    parameters = inspect.signature(CELLS[cell]).parameters
+    assert composed(f"model={cell}").model.options == {
+        name: parameters[name].default for name in options_of(CELLS[cell])
+    }
+
+
+@pytest.mark.parametrize(
+    "choice", [path for path in CHOICES if path.parts[0] in ("model", "link", "regularise")], ids=str
+)
+def test_every_choice_of_a_stack_builds_and_runs(choice: Path, configured: Configured) -> None:
+    group, name = choice.parts[0], choice.stem
+    config = configured(f"{group}={name}", "width=4", *NEEDED.get(f"{group}/{name}", []))
+    output, _ = build_stack(config, 3)(torch.randn(5, 2, 3))
+    assert output.shape[:2] == (5, 2) and output.isfinite().all()
+
+
+def test_a_budget_picks_the_width_and_keeps_it_in_the_config(configured: Configured) -> None:
+    for depth in (1, 4):
+        config = spend_budget(configured("model=gru", f"depth={depth}", "param_budget=50k"), 16)
+        count = sum(parameter.numel() for parameter in build_stack(config, 16).parameters())
+        assert count == pytest.approx(50_000, rel=0.01) and config.param_budget == 50_000
+    with pytest.raises(RequestError, match="param_budget=3 is below"):
+        spend_budget(configured("param_budget=3"), 16)
 
 
 def test_the_keras_set_up_of_the_seed_experiments(configured: Configured) -> None:
@@ -123,11 +154,14 @@ def test_a_run_folder_gives_the_config_back(tmp_path: Path, configured: Configur
         (["lr=-1"], "lr=-1: should be greater than 0"),
         (["lr=nan"], "lr=nan: should be a finite number"),
         (["dropout=1.5"], "dropout=1.5: should be less than 1"),
-        (["dropout=null"], "dropout=null: should be a valid number"),
+        (["dropout=null"], "dropout=null: should be a valid number or a valid list"),
         (["amp=fp15"], "amp=fp15: should be 'off', 'bf16' or 'fp16'"),
         (["device=gpu"], "device=gpu: should be auto, cpu, mps, cuda or cuda:N"),
         (["clip=0"], "clip=0: should be greater than 0"),
         (["seed=-1"], "seed=-1: should be greater than or equal to 0"),
+        (["dropout=[0.1]"], "dropout=[0.1] names 1 layers, but depth=2"),
+        (["param_budget=lots"], "param_budget=lots: should be a valid integer"),
+        (["bidirectional=both"], "bidirectional=both: should be a valid boolean or 'stacks'"),
         (["+widht=3"], "widht: no such key (did you mean width?)"),
         (["+trainer.patince=3"], "trainer.patince: no such key (did you mean patience?)"),
         (["optimizer.name=admaw"], "optimizer.name=admaw: unknown name (did you mean adamw?)"),

@@ -86,9 +86,7 @@ def test_a_run_whose_data_has_changed_is_not_judged_by_it(typed: Typed, small: l
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_leaves_a_run_that_can_be_resumed(
-    signum: int, small: list[str], tmp_path: Path, typed: Typed
-) -> None:
+def test_a_signal_leaves_a_run_that_can_be_resumed(signum: int, small: list[str], tmp_path: Path, typed: Typed) -> None:
     command = [sys.executable, "-m", "src.train", *small, "epochs=1000000", "trainer.log_every=1", "hydra.run.dir=run"]
     run = tmp_path / "run"
     with (tmp_path / "stderr").open("w") as stderr:

@@ -11,4 +11,4 @@ TASKS: dict[str, type[Classification]] = {"classification": Classification}
 
 def build_task(cfg: Config, spec: DataSpec) -> Task:
     """Make the task that the config names."""
-    return TASKS[cfg.task.name](cfg.task, spec)
+    return TASKS[cfg.task.name](cfg.task, spec, cfg.regularise.activation, cfg.regularise.temporal)

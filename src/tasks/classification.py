@@ -13,6 +13,7 @@ from src.data.encoder import TextEncoder
 from src.data.loader import BatchLoader
 from src.data.text_data import DataSpec, TextData
 from src.errors import RequestError
+from src.models.penalties import activation_penalty, temporal_penalty
 from src.models.sequence import SequenceClassifier
 from src.tasks.base import StepResult
 from src.tasks.options import ClassificationConfig
@@ -28,17 +29,22 @@ class Classification:
     Args:
         options: of ``conf/task/classification.yaml``.
         spec: what the data says of itself.
+        activation: weight of the penalty on large outputs of the stack, in training.
+        temporal: weight of the penalty on outputs that change fast (Merity et al. 2017, both).
 
     Raises:
         RequestError: the data has no classes, or the sigmoid head more than two.
     """
 
-    def __init__(self, options: ClassificationConfig, spec: DataSpec) -> None:
+    def __init__(
+        self, options: ClassificationConfig, spec: DataSpec, activation: float = 0.0, temporal: float = 0.0
+    ) -> None:
         if spec.num_classes is None or spec.vocab_size is None:
             raise RequestError("task=classification needs texts with labels, and this data has none")
         if options.head == "sigmoid" and spec.num_classes != 2:
             raise RequestError(f"task.head=sigmoid is for two classes, this data has {spec.num_classes}: take auto")
         self.options = options
+        self.activation, self.temporal = activation, temporal
         self.classes = spec.class_names
         self.sigmoid = options.head == "sigmoid" or (options.head == "auto" and spec.num_classes == 2)
 
@@ -57,7 +63,9 @@ class Classification:
             build_stack(cfg, options.embedding),
             pooling=options.pooling,
             word_dropout=options.word_dropout,
-            dropout=cfg.dropout,
+            embedding_dropout=options.embedding_dropout,
+            dropout=0.0 if isinstance(cfg.dropout, list) else cfg.dropout,  # a list says it for every layer's output
+            head_hidden=options.head_hidden,
             pad_id=spec.pad_id,
             init=cfg.model.init,
         )
@@ -72,9 +80,19 @@ class Classification:
 
     def step(self, model: nn.Module, batch: Batch, carry: Any = None) -> StepResult:
         """Loss and predicted classes of a batch."""
-        logits_BC = model(batch.inputs, batch.lengths)
-        loss = self.loss(logits_BC, batch.targets)
+        penalty: Tensor | float = 0.0
+        if model.training and (self.activation or self.temporal):
+            logits_BC, penalty = self._penalised(model, batch)
+        else:
+            logits_BC = model(batch.inputs, batch.lengths)
+        loss = self.loss(logits_BC, batch.targets) + penalty
         return StepResult(loss, {"loss": loss.detach(), "predicted": self.predicted(logits_BC.detach())})
+
+    def _penalised(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits, and what the stack's outputs cost by their size and their change."""
+        output_TBF = model.encode(batch.inputs, batch.lengths)
+        size, change = activation_penalty(output_TBF, batch.lengths), temporal_penalty(output_TBF, batch.lengths)
+        return model.classify(output_TBF, batch.lengths), self.activation * size + self.temporal * change
 
     def loss(self, logits_BC: Tensor, targets_B: Tensor) -> Tensor:
         """Mean cross-entropy in nats, with label smoothing (Szegedy et al. 2016) as the options say."""

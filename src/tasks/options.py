@@ -15,9 +15,13 @@ class ClassificationConfig(BaseModel):
     """Width of the word vectors."""
     word_dropout: Annotated[float, Field(ge=0, lt=1)]
     """Share of the words of a training batch that are hidden from the model."""
+    embedding_dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the vocabulary that is hidden from a whole training batch."""
     pooling: Literal["last", "max", "mean", "max_mean"]
     head: Literal["auto", "sigmoid", "softmax"]
     """``auto``: sigmoid for two classes, softmax for more."""
+    head_hidden: list[Annotated[int, Field(ge=1)]]
+    """Widths of hidden layers before the head."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     monitor: str
     """The metric that picks the best epoch; ``trainer.monitor`` follows it."""

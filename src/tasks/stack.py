@@ -1,10 +1,14 @@
 """The stack that every task builds its model around."""
 
+import logging
 from typing import Any
 
-from src.config import Config, HighwayConfig
+from src.config import Config, HighwayConfig, NoLinkConfig
 from src.errors import RequestError
 from src.models import DeepRNN
+from src.models.budget import fit_width
+
+log = logging.getLogger(__name__)
 
 
 def build_stack(cfg: Config, input_size: int) -> DeepRNN:
@@ -13,21 +17,58 @@ def build_stack(cfg: Config, input_size: int) -> DeepRNN:
     Raises:
         RequestError: a name or option that the stack does not know.
     """
-    link: dict[str, Any] = {"gate_bias": cfg.link.gate_bias} if isinstance(cfg.link, HighwayConfig) else {}
     try:
-        return DeepRNN(
-            input_size,
-            cfg.width,
-            cfg.depth,
-            cell=cfg.model.cell,
-            link=cfg.link.name,
-            bidirectional=cfg.bidirectional,
-            merge=cfg.model.merge,
-            dropout=cfg.dropout,
-            backend=cfg.backend,
-            init=cfg.model.init,
-            **link,
-            **cfg.model.options,
-        )
+        return DeepRNN(hidden_size=cfg.width, **arguments(cfg, input_size))
     except (ValueError, TypeError) as error:
         raise RequestError(f"model: {error}") from error
+
+
+def spend_budget(cfg: Config, input_size: int) -> Config:
+    """Give the config the width that ``param_budget`` buys, if it has one.
+
+    Raises:
+        RequestError: the budget is too small, or the stack cannot be built at all.
+    """
+    if cfg.param_budget is None:
+        return cfg
+    heads = cfg.model.options.get("heads", 1)
+    try:
+        bought = fit_width(cfg.param_budget, multiple=heads, **arguments(cfg, input_size))
+    except (ValueError, TypeError) as error:
+        raise RequestError(f"model: {error}") from error
+    log.info("param_budget: %s", bought)
+    return cfg.model_copy(update={"width": bought.width})
+
+
+def arguments(cfg: Config, input_size: int) -> dict[str, Any]:
+    """What ``DeepRNN`` takes, but for the width."""
+    model, noise = cfg.model, cfg.regularise
+    link: dict[str, Any] = {"link": cfg.link.name}
+    if not isinstance(cfg.link, NoLinkConfig):
+        link["link_start"] = cfg.link.start
+    if isinstance(cfg.link, HighwayConfig):
+        link["gate_bias"] = cfg.link.gate_bias
+    return {
+        "input_size": input_size,
+        "num_layers": cfg.depth,
+        "cell": model.cell,
+        "bidirectional": cfg.bidirectional,
+        "merge": model.merge,
+        "dropout": cfg.dropout,
+        "locked_dropout": noise.locked_dropout,
+        "recurrent_dropout": noise.recurrent_dropout,
+        "candidate_dropout": noise.candidate_dropout,
+        "weight_drop": noise.weight_drop,
+        "zoneout": tuple(noise.zoneout) if isinstance(noise.zoneout, list) else noise.zoneout,
+        "norm": model.norm,
+        "norm_place": model.norm_place,
+        "bias": model.bias,
+        "init": model.init,
+        "forget_bias": model.forget_bias,
+        "horizon": model.horizon,
+        "learn_state": model.learn_state,
+        "recompute": model.recompute,
+        "backend": cfg.backend,
+        **link,
+        **model.options,
+    }

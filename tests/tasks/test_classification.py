@@ -27,6 +27,7 @@ THREE = DataSpec(12, 3, ("a", "b", "c"), 0, 1, None, {"train": 0.5, "val": 0.5})
 
 def options(**changes: object) -> ClassificationConfig:
     values: dict[str, object] = {"name": "classification", "embedding": 4, "word_dropout": 0.0, "pooling": "last"}
+    values |= {"embedding_dropout": 0.0, "head_hidden": []}
     return ClassificationConfig.model_validate(
         values | {"head": "auto", "label_smoothing": 0.0, "monitor": "val/accuracy", "mode": "max"} | changes
     )
@@ -65,6 +66,18 @@ def test_loss_by_hand() -> None:
     assert result.loss.item() == pytest.approx(-(np.log(0.75) + np.log(0.5)) / 2, rel=1e-6)
     assert result.loss.requires_grad and not result.outputs["loss"].requires_grad
     assert task.count(batch([1, 0])) == 2
+
+
+def test_penalties_join_the_loss_in_training_only(configured: Configured) -> None:
+    cfg = configured("regularise.activation=2", "regularise.temporal=1", "width=3")
+    task = build_task(cfg, TWO)
+    model, plain, given = task.build_model(cfg, TWO), Classification(options(), TWO), batch([0, 1])
+    output = model.encode(given.inputs, given.lengths)
+    expected = 2 * output.square().mean() + (output[1:] - output[:-1]).square().mean()
+    with_penalty, without = task.step(model, given, None).loss, plain.step(model, given).loss
+    torch.testing.assert_close(with_penalty - without, expected)
+    model.eval()
+    assert task.step(model, given, None).loss == plain.step(model, given).loss
 
 
 @pytest.mark.parametrize("classes", [2, 3])
