@@ -51,5 +51,6 @@ def unroll(call: Call, direction: int) -> tuple[Tensor, Any]:
         state, output = advance(call, direction, at[0], cell.State(*carry), at[1] if len(at) > 1 else None)
         return [value.clone() for value in state], output.clone()  # the operator forbids results that share memory
 
-    after, outputs = scan(advance_one, list(before), steps, reverse=bool(direction))
+    first = [value.contiguous() for value in before]  # laid out as what the steps return, which the operator asks for
+    after, outputs = scan(advance_one, first, steps, reverse=bool(direction))
     return outputs, cell.State(*after)

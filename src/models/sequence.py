@@ -29,7 +29,7 @@ def pool(output: Tensor, lengths: Tensor, pooling: str, bidirectional: bool) -> 
     if pooling == "mean":
         return mean
     valid = valid_steps(lengths, output.shape[0])[..., None]
-    largest = output.masked_fill(~valid, float("-inf")).amax(0) if len(output) else nothing
+    largest = output.masked_fill(~valid, float("-inf")).amax(0) if output.shape[0] else nothing
     largest = torch.where((lengths > 0)[:, None], largest, 0)
     return largest if pooling == "max" else torch.cat((largest, mean), -1)
 
