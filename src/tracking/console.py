@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 log = logging.getLogger("src")
 
-REFRESH_SECONDS = 0.2
+REFRESH_SECONDS = 0.25
 
 
 class Display:
@@ -54,7 +54,8 @@ class Display:
             TextColumn("{task.fields[numbers]}"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self.console, transient=True) as self.progress:
+        # Drawing costs a millisecond or two and a thread of its own would fight for the cores, so `advance` does it.
+        with Progress(*columns, console=self.console, transient=True, auto_refresh=False) as self.progress:
             self.task = self.progress.add_task("", total=total, completed=done, epoch=1, epochs=epochs, numbers="")
             try:
                 yield
@@ -65,7 +66,7 @@ class Display:
         """Move the bar, a few times a second at most."""
         if self.progress is not None and time.monotonic() >= self.due_at:
             self.due_at = time.monotonic() + REFRESH_SECONDS
-            self.progress.update(self.task, completed=step, epoch=epoch)
+            self.progress.update(self.task, completed=step, epoch=epoch, refresh=True)
 
     def show(self, metrics: Mapping[str, float]) -> None:
         """Put the latest training metrics beside the bar."""
@@ -75,11 +76,6 @@ class Display:
                 f"  grad {metrics['train/grad_norm']:.3g}"
             )
             self.progress.update(self.task, numbers=numbers)
-
-    def print(self, text: str) -> None:
-        """Show a block of text as it is, on a terminal only."""
-        if self.console.is_terminal:
-            self.console.print(text, markup=False, highlight=False)
 
 
 def _screen(console: Console) -> logging.Handler:

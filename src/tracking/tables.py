@@ -1,32 +1,71 @@
 """The model's table before training."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
+from rich.markup import escape
+from rich.table import Table
 from torch import Tensor, nn
-from torchinfo import summary
-
-_LEFT_OUT = ("mult-adds", "(MB)", "(units.")
-"""Lines of torchinfo that are wrong for recurrent networks, which count a weight once and use it at every step."""
 
 
-def model_table(model: nn.Module, inputs: tuple[Tensor, ...]) -> str:
-    """Describe a model in the manner of Keras: each part, the shape it gives, its parameters, and their sum.
+def model_table(model: nn.Module, forward: Callable[[], object]) -> Table:
+    """Describe a model in the manner of Keras: each part, the shape it gives and its parameters, and their sum.
 
-    Nothing random is drawn and the model stays as it was.
+    A part is a child of the model; below it stand the modules in it that own parameters. Nothing random is drawn, and
+    the model stays as it was.
 
     Args:
-        model: the model, on the device of the inputs.
-        inputs: arguments of its forward call.
+        model: what to describe.
+        forward: runs the model on a batch.
     """
-    training = model.training
-    with torch.random.fork_rng([inputs[0].device] if inputs[0].is_cuda else []):
-        table = summary(
-            model,
-            input_data=inputs,
-            mode="eval",
-            verbose=0,
-            col_names=("output_size", "num_params"),
-            row_settings=("var_names",),
-        )
-    model.train(training)
-    lines = [line for line in str(table).splitlines() if not any(mark in line for mark in _LEFT_OUT)]
-    return "\n".join(line for i, line in enumerate(lines) if i == 0 or line != lines[i - 1])  # no double rules
+    shapes = output_shapes(model, forward)
+    table = Table(title=type(model).__name__, title_justify="left", show_footer=True)
+    total, trainable = count(model), count(model, trainable=True)
+    table.add_column("Layer", footer="total")
+    table.add_column("Kind", footer=f"{trainable:,} trainable" if trainable < total else "")
+    table.add_column("Output shape")
+    table.add_column("Parameters", justify="right", footer=f"{total:,}")
+    for name, part in model.named_children():
+        table.add_row(name, kind(part), shapes.get(name, ""), f"{count(part):,}")
+        for path, module in part.named_modules():
+            own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+            if path and own:
+                table.add_row(f"  {path}", kind(module), "", f"{own:,}")
+    return table
+
+
+def count(module: nn.Module, trainable: bool = False) -> int:
+    """Number of weights of a module; each is counted once however often it is shared."""
+    return sum(weight.numel() for weight in module.parameters() if weight.requires_grad or not trainable)
+
+
+def kind(module: nn.Module) -> str:
+    """Say what a module is, as its repr does but on one line and without its children."""
+    extra = " ".join(module.extra_repr().split())
+    return escape(f"{type(module).__name__}({extra})" if extra else type(module).__name__)
+
+
+def output_shapes(model: nn.Module, forward: Callable[[], object]) -> dict[str, str]:
+    """Run the model once and return the shape that each of its children gave, by name."""
+    shapes: dict[str, str] = {}
+
+    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            first = output[0] if isinstance(output, tuple) else output
+            if isinstance(first, Tensor):
+                shapes[name] = str(tuple(first.shape))
+
+        return hook
+
+    hooks = [child.register_forward_hook(note(name)) for name, child in model.named_children()]
+    training, device = model.training, next(model.parameters()).device
+    try:
+        with torch.inference_mode(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            model.eval()
+            forward()
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return shapes

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -12,12 +12,11 @@ from rich.console import Console
 from torch import nn
 
 from src.config import Config, LoggerConfig
-from src.data.batch import Batch
 from src.files import write_atomic
 from src.tracking.console import Display
 from src.tracking.curves import draw_curves
 from src.tracking.metrics_file import MetricsFile, plain_number, read_metrics
-from src.tracking.tables import model_table
+from src.tracking.tables import count, model_table
 from src.tracking.wandb_run import WandbRun
 
 if TYPE_CHECKING:
@@ -93,9 +92,12 @@ class Tracker:
         log.info("%s%s", "  ".join(parts), "  best" if better else "")
 
     # ------------------------------------------------------------------------------------------------ display
-    def describe(self, model: nn.Module, batch: Batch) -> None:
-        """Show the model's table, on a terminal, and its size."""
-        self.display.print(model_table(model, (batch.inputs, batch.lengths)))
+    def describe(self, model: nn.Module, forward: Callable[[], object]) -> None:
+        """Show the model's table (see `model_table`), on a terminal, and its size elsewhere."""
+        if self.display.console.is_terminal:
+            self.display.console.print(model_table(model, forward))
+        else:
+            log.info("%s with %s parameters", type(model).__name__, f"{count(model):,}")
 
     @contextmanager
     def progress_bar(self, step: int, total: int, epochs: int) -> Iterator[None]:

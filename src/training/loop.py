@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from src.config import Config
 from src.data.batch import Batch
@@ -18,6 +17,7 @@ from src.errors import RequestError, RunError, did_you_mean
 from src.files import remove_leftovers
 from src.tasks.base import Task
 from src.tracking import Tracker
+from src.training.averaging import MovingAverage
 from src.training.checkpoint import fill, load_checkpoint, load_weights, save_checkpoint, to_device
 from src.training.evaluation import Batches, FirstBatches, evaluate
 from src.training.gradients import Update, Updater
@@ -60,7 +60,7 @@ class Trainer:
         self.cfg, self.task, self.data = cfg, task, data
         self.tracker, self.run_dir, self.device = tracker, run_dir, device
         self.model = model.to(device)
-        self.average = moving_average(self.model, cfg.trainer.average) if cfg.trainer.average else None
+        self.average = MovingAverage(self.model, cfg.trainer.average) if cfg.trainer.average else None
         if cfg.compile:
             self.model.compile()
         self.train_batches, self.val_batches = self._batches("train"), self._batches("val")
@@ -98,7 +98,8 @@ class Trainer:
         self._check_monitor()
         with catch_signals() as self.signals:
             if self.cfg.trainer.summary:
-                self.tracker.describe(self.model, next(iter(self.val_batches.epoch(0))).to(self.device))
+                batch = next(iter(self.val_batches.epoch(0))).to(self.device)
+                self.tracker.describe(self.model, lambda: self.task.step(self.model, batch, None))
             self.ticked_at = self.saved_at = time.monotonic()
             with (
                 profiler(self.cfg, self.run_dir) as self.profiler,
@@ -148,7 +149,7 @@ class Trainer:
         norm, norms_P = self.update(loss)
         self.schedule.step()
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self.average.update()
         self.position.step += 1
         self.position.batch += len(batches)
         self.pending.append(Update(self.position.step, loss, norm, norms_P, total, tokens, lr))
@@ -327,7 +328,7 @@ class Trainer:
         return {
             "model": self.model.state_dict(),
             "average": self.average.module.state_dict() if self.average is not None else None,
-            "averaged": int(self.average.n_averaged) if self.average is not None else 0,
+            "averaged": self.average.updates if self.average is not None else 0,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -354,7 +355,7 @@ class Trainer:
         fill(self.model, state["model"])
         if self.average is not None:
             fill(self.average.module, state["average"])
-            self.average.n_averaged.fill_(state["averaged"])
+            self.average.updates = state["averaged"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
@@ -370,10 +371,3 @@ class Trainer:
 def read(scalars: list[Tensor]) -> list[float]:
     """Fetch numbers from the device in one go; those on the CPU are there already."""
     return [scalar.item() for scalar in scalars] if scalars[0].is_cpu else torch.stack(scalars).tolist()
-
-
-def moving_average(model: nn.Module, decay: float) -> AveragedModel:
-    """Keep an exponential moving average of a model's weights and buffers: avg = decay avg + (1 - decay) weights."""
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-    average.n_averaged = average.n_averaged.cpu()  # torch asks the host about it at every update
-    return average

@@ -12,7 +12,7 @@ import pytest
 import tiny
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from src.errors import RequestError, RunError
 from src.tracking import Tracker, read_metrics
@@ -167,14 +167,13 @@ def test_nonfinite_skip_counts_and_goes_on_as_if_that_batch_had_not_been(
 
 def test_average_is_the_moving_average_of_the_weights_and_is_what_is_judged(trainer_of: Callable[..., Trainer]) -> None:
     trainer = trainer_of(trainer__average=0.8, **STILL)
-    wanted: dict[str, torch.Tensor] = {}
+    reference = AveragedModel(trainer.model, multi_avg_fn=get_ema_multi_avg_fn(0.8))
     for batch in trainer.train_batches.epoch(0):
         trainer._train_step([batch])
-        now = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
-        wanted = {name: 0.8 * wanted.get(name, value) + 0.2 * value for name, value in now.items()}
-    assert isinstance(trainer.average, AveragedModel)
-    for name, value in trainer.average.module.named_parameters():
-        torch.testing.assert_close(value, wanted[name], rtol=1e-5, atol=1e-6)
+        reference.update_parameters(trainer.model)
+    assert trainer.average is not None
+    for left, right in zip(trainer.average.module.parameters(), reference.module.parameters(), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-6, atol=1e-7)
     judged = trainer._evaluate("val")
     direct = evaluate(trainer.task, trainer.average.module, trainer.val_batches, trainer.device).compute()
     assert judged["val/loss"] == direct["loss"]

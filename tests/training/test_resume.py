@@ -1,7 +1,6 @@
 """A run that was broken off and taken up again is the run that was not."""
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -47,22 +46,25 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("signum", "code", "every"),
+    ("signum", "code", "step", "where", "every", "position"),
     [
-        pytest.param(signal.SIGKILL, -9, 60.0, id="kill -9 in the third epoch"),
-        pytest.param(signal.SIGKILL, -9, 1e-9, id="kill -9 with checkpoints inside the epoch"),
-        pytest.param(signal.SIGTERM, 143, 60.0, id="SIGTERM in mid-epoch"),
-        pytest.param(signal.SIGINT, 130, 60.0, id="SIGINT in mid-epoch"),
+        pytest.param(9, -9, 12, "_train_step", 60.0, (10, 2, 0), id="kill -9 in the third epoch"),
+        pytest.param(9, -9, 13, "_train_step", 1e-9, (13, 2, 6), id="kill -9 with checkpoints inside the epoch"),
+        pytest.param(9, -9, 10, "_close_epoch", 60.0, (5, 1, 0), id="kill -9 before the evaluation"),
+        pytest.param(15, 143, 12, "_train_step", 60.0, (13, 2, 6), id="SIGTERM in mid-epoch"),
+        pytest.param(15, 143, 10, "_evaluate", 60.0, (10, 1, 10), id="SIGTERM in the evaluation"),
+        pytest.param(2, 130, 12, "_train_step", 60.0, (13, 2, 6), id="SIGINT in mid-epoch"),
     ],
 )
-def test_resumed_run_equals_uninterrupted(whole: Path, tmp_path: Path, signum: int, code: int, every: float) -> None:
+def test_resumed_run_equals_uninterrupted(
+    whole: Path, tmp_path: Path, signum: int, code: int, step: int, where: str, every: float, position: tuple[int, ...]
+) -> None:
     folder = tmp_path / "run"
     options = OPTIONS | {"trainer__checkpoint_minutes": every}
-    assert tiny.in_a_process(folder, options, kill_at=13, signum=signum) == code
+    assert tiny.in_a_process(folder, options, kill_at=step, signum=signum, kill_in=where) == code
     assert not (folder / "DONE").exists() and not (folder / "FAILED").exists()
-    position = load_checkpoint(folder / "last.ckpt")["position"]
-    in_mid_epoch = signum != signal.SIGKILL or every < 1
-    assert (position["epoch"], position["batch"] > 0) == (2, in_mid_epoch)
+    saved = load_checkpoint(folder / "last.ckpt")["position"]
+    assert (saved["step"], saved["epoch"], saved["batch"]) == position
 
     assert tiny.in_a_process(folder, OPTIONS, resume=True) == 0
     assert (folder / "DONE").exists()

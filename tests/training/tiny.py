@@ -129,31 +129,39 @@ def run(
 
 
 def in_a_process(
-    folder: Path, options: dict[str, Any], *, resume: bool = False, kill_at: int | None = None, signum: int = 9
+    folder: Path,
+    options: dict[str, Any],
+    *,
+    resume: bool = False,
+    kill_at: int | None = None,
+    signum: int = 9,
+    kill_in: str = "_train_step",
 ) -> int:
-    """Train in a process of its own, which gets a signal at the end of update ``kill_at``; return its exit code.
+    """Train in a process of its own, which gets a signal after update ``kill_at``; return its exit code.
+
+    ``kill_in`` is the step of the loop whose beginning it comes at.
 
     Processes are forked from a server that has imported everything, and has never run a thread.
     """
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # for the server, which starts with the first call
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tiny"])
-    process = context.Process(target=_child, args=(folder, options, resume, kill_at, signum))
+    process = context.Process(target=_child, args=(folder, options, resume, kill_at, signum, kill_in))
     process.start()
     process.join()
     assert process.exitcode is not None
     return process.exitcode
 
 
-def _child(folder: Path, options: dict[str, Any], resume: bool, kill_at: int | None, signum: int) -> None:
-    original = Trainer._train_step
+def _child(folder: Path, options: dict[str, Any], resume: bool, kill_at: int | None, signum: int, kill_in: str) -> None:
+    original = getattr(Trainer, kill_in)
 
-    def train_step(self: Trainer, batches: Any) -> None:
-        original(self, batches)
+    def step(self: Trainer, *arguments: Any) -> Any:
         if self.position.step == kill_at:
             os.kill(os.getpid(), signum)
+        return original(self, *arguments)
 
-    Trainer._train_step = train_step  # type: ignore[method-assign]
+    setattr(Trainer, kill_in, step)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the server leaves it ignored
     torch.set_num_threads(1)
     try:
