@@ -114,7 +114,7 @@ def stable_id(folder: Path) -> str:
     """Return the run's id, which its folder keeps from the first time on."""
     path = folder / "wandb_id"
     if not path.exists():
-        write_atomic(path, secrets.token_hex(4) + "\n")
+        write_atomic(path, secrets.token_hex(4))
     return path.read_text(encoding="utf-8").strip()
 
 
