@@ -79,6 +79,8 @@ class Trainer:
         self.carry: Any = None  # the task's state from batch to batch
         self.pending: list[Update] = []  # updates that the host has not looked at yet
         self.window, self.epoch_window, self.epoch_metrics = Window(), Window(), task.new_metrics()
+        self.finding = ""  # what was last found not to be finite, until it is told
+        self.limit_reached = False
         self.signals = Signals()
         self.profiler: Stepper | torch.profiler.profile = Stepper()
         self.ticked_at = self.saved_at = time.monotonic()
@@ -101,6 +103,7 @@ class Trainer:
                 batch = next(iter(self.val_batches.epoch(0))).to(self.device)
                 self.tracker.describe(self.model, lambda: self.task.step(self.model, batch, None))
             self.ticked_at = self.saved_at = time.monotonic()
+            self.limit_reached = self._beyond_limits()
             with (
                 profiler(self.cfg, self.run_dir) as self.profiler,
                 torch.autograd.set_detect_anomaly(self.cfg.trainer.anomaly),
@@ -126,7 +129,8 @@ class Trainer:
             if time.monotonic() - self.saved_at > 60 * self.cfg.trainer.checkpoint_minutes:
                 self._save("last.ckpt")
             self._save_if_told_to_end()
-            if self._limit_reached():
+            if self._beyond_limits():
+                self.limit_reached = True
                 break
         self._log_training()
 
@@ -163,7 +167,7 @@ class Trainer:
     def _close_epoch(self) -> None:
         """Evaluate, keep the best, and save; also where a limit cut the epoch short, which then stays open."""
         position, whole = self.position, self.position.batch >= len(self.train_batches)
-        last = self._limit_reached() or position.epoch + whole >= self.cfg.epochs
+        last = self.limit_reached or position.epoch + whole >= self.cfg.epochs
         metrics = {f"train_epoch/{name}": value for name, value in self.epoch_metrics.compute().items()}
         metrics["train_epoch/loss"] = self.epoch_window.mean_loss  # without the steps that were skipped
         better = False
@@ -204,9 +208,9 @@ class Trainer:
 
     # ------------------------------------------------------------------------------------------- when to end
     def _over(self) -> bool:
-        return self.position.epoch >= self.cfg.epochs or self.stopping.over or self._limit_reached()
+        return self.position.epoch >= self.cfg.epochs or self.stopping.over or self.limit_reached
 
-    def _limit_reached(self) -> bool:
+    def _beyond_limits(self) -> bool:
         """Whether ``max_steps`` or ``max_minutes``, counted over all resumptions, are used up."""
         limit, now = self.cfg.max_minutes, self.position.seconds + time.monotonic() - self.ticked_at
         return self.position.step >= (self.cfg.max_steps or math.inf) or now >= 60 * (limit or math.inf)
@@ -248,14 +252,17 @@ class Trainer:
                 f"{finding}. Try a lower lr, a smaller clip, amp=off, or trainer.nonfinite=skip to go on without such"
                 " steps; debug=anomaly finds the operation"
             )
-        self.tracker.warn(f"{finding} ({self.position.skipped} so far)")
+        self.finding = finding
 
     def _log_training(self) -> None:
         """Write a line of the means since the last one, if there was a step since."""
         self._look()
         window, self.window = self.window, Window()
-        if not window.steps:
+        if self.finding:
+            self.tracker.warn(f"{self.finding} ({self.position.skipped} so far)")
+        elif not window.steps:
             return
+        self.finding = ""
         metrics = {
             "train/loss": window.mean_loss,
             "train/grad_norm": window.mean_norm,

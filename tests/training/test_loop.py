@@ -165,6 +165,34 @@ def test_nonfinite_skip_counts_and_goes_on_as_if_that_batch_had_not_been(
         assert torch.equal(left, right)
 
 
+def test_skipped_steps_are_in_the_metrics_and_told_once_a_log(
+    tmp_path: Path, trainer_of: Callable[..., Trainer], capfd: pytest.CaptureFixture[str]
+) -> None:
+    trainer = trainer_of(trainer__nonfinite="skip", epochs=1, **STILL)
+    original = trainer.task.step
+
+    def step(model: nn.Module, batch: Any, carry: Any) -> Any:
+        result = original(model, batch, carry)
+        hurt = model.training and 3 <= trainer.position.step < 8  # updates 4 to 8: all of 4 to 6, two of 7 to 9
+        return result._replace(loss=result.loss * math.nan) if hurt else result
+
+    trainer.task.step = step
+    trainer._train_epoch()
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [(line["step"], line.get("train/skipped")) for line in lines] == [(3, None), (6, 3), (9, 5), (10, 5)]
+    assert lines[1]["train/loss"] is None
+    assert lines[2]["train/loss"] > 0
+    warnings = [line for line in capfd.readouterr().out.splitlines() if line.startswith("warning")]
+    assert [line.rpartition("(")[2] for line in warnings] == ["3 so far)", "5 so far)"]
+
+
+def test_run_that_ends_between_evaluations_is_evaluated(tmp_path: Path) -> None:
+    """Time is looked at after a step only, so that a limit never comes between an epoch and its evaluation."""
+    cfg = tiny.make_config(epochs=5, trainer__eval_every=4, max_steps=20)
+    _, summary = tiny.run(cfg, tmp_path / "run")
+    assert (summary["steps"], summary["final"]["epoch"]) == (20, 2)
+
+
 def test_average_is_the_moving_average_of_the_weights_and_is_what_is_judged(trainer_of: Callable[..., Trainer]) -> None:
     trainer = trainer_of(trainer__average=0.8, **STILL)
     reference = AveragedModel(trainer.model, multi_avg_fn=get_ema_multi_avg_fn(0.8))
