@@ -122,6 +122,8 @@ class DeepRNN(nn.Module):
         self.arguments: dict[str, Any] = {**given, **cell_options}
         if num_layers < 1:
             raise ValueError(f"num_layers must be at least 1, not {num_layers}")
+        if recompute is not None and recompute < 1:
+            raise ValueError(f"recompute must be at least 1 step, not {recompute}")
         if bidirectional not in (False, True, "stacks"):
             raise ValueError(f"bidirectional is False, True or 'stacks', not {bidirectional!r}")
         check_name("link", link, LINKS)

@@ -113,3 +113,9 @@ def test_recompute_keeps_torchs_layers_out_only_where_gradients_are_taken():
         pick(call, "native")
     with torch.no_grad():
         assert pick(call, "native") == ("native", "asked for")
+
+
+@pytest.mark.parametrize("recompute", [0, -1])
+def test_chunks_of_no_steps_are_refused(recompute):
+    with pytest.raises(ValueError, match="recompute must be at least 1 step"):
+        DeepRNN(INPUT, HIDDEN, recompute=recompute)

@@ -56,7 +56,7 @@ def test_onnxruntime_computes_what_the_stack_computes(name, tmp_path):
     check_onnx(rnn, tmp_path / "rnn.onnx")
 
 
-def check_onnx(rnn, path):
+def check_onnx(rnn, path, tolerance=1e-12):
     """Compare at a time and batch that the graph was not traced with."""
     session = onnxruntime.InferenceSession(path)
     names = state_names(rnn)
@@ -67,7 +67,7 @@ def check_onnx(rnn, path):
     tensors = zip(["x", *names, "lengths"], [x, *tree_leaves(state), LENGTHS], strict=True)
     found = session.run(None, {name: tensor.numpy() for name, tensor in tensors})
     expected = tree_leaves(rnn(x, state, LENGTHS))
-    torch.testing.assert_close([torch.from_numpy(array) for array in found], expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close([torch.from_numpy(array) for array in found], expected, rtol=0, atol=tolerance)
 
 
 def test_onnx_in_float32_with_x_alone(tmp_path):
@@ -84,7 +84,7 @@ def test_onnx_in_float32_with_x_alone(tmp_path):
 def test_every_cell_goes_to_onnx(tmp_path):
     rnn = stack(len(CELLS), cell=list(CELLS), link="residual")
     export_onnx(rnn, tmp_path / "rnn.onnx", state=True, lengths=True)
-    check_onnx(rnn, tmp_path / "rnn.onnx")
+    check_onnx(rnn, tmp_path / "rnn.onnx", tolerance=1e-6)  # the exporter rounds coRNN's dt and the like to float32
 
 
 def test_a_classifier_is_exported_with_its_stack():
