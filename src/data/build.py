@@ -30,7 +30,7 @@ DATASETS: dict[str, Callable[[Any, int], Source]] = {
 }
 """Name to source: called with the options of its own class and the seed of the holdout."""
 
-_NOT_IN_KEY = {"path", "val_path", "test_path", "url", "md5", "cache_dir", "embedding_path", "max_length", "keep"}
+_NOT_IN_KEY = {"path", "val_path", "test_path", "url", "md5", "cache_dir", "embedding_path", "max_length", "keep", "crop"}
 """Options that leave the cached ids as they are: where the content lies (the fingerprint says what it is), and what
 is done to them later. Whole texts are cached; cutting them takes milliseconds."""
 
@@ -75,6 +75,7 @@ def build_data(options: TextOptions, seed: int, encoder: TextEncoder | None = No
         splits={split: encoded.cut(encoder.max_length, encoder.keep) for split, encoded in whole.items()},
         encoder=encoder,
         read=lambda: source.read(fit),
+        crop=options.crop,
     )
 
 

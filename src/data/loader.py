@@ -29,6 +29,7 @@ class BatchLoader:
         bucket: put examples of similar length together, which saves padding. Shuffled: pools of ``POOL`` batches are
             sorted by length and the batches shuffled. Not shuffled: everything is sorted by length.
         pin: hand out page-locked batches, for a GPU.
+        crop: steps of the window, placed anew each epoch, that stands for a longer sequence; None: all of it.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class BatchLoader:
         seed: int = 0,
         bucket: bool = False,
         pin: bool = False,
+        crop: int | None = None,
     ) -> None:
         self.split = split
         self.batch_size = batch_size
@@ -49,8 +51,8 @@ class BatchLoader:
         self.seed = seed
         self.bucket = bucket
         self.pin = pin
-        self._starts = split.offsets[:-1]
-        self._lengths = split.lengths
+        self.crop = crop
+        self._lengths = split.lengths if crop is None else np.minimum(split.lengths, crop)
         self._steps_T1 = np.arange(self._lengths.max(initial=0))[:, None]
 
     def __len__(self) -> int:
@@ -76,16 +78,25 @@ class BatchLoader:
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Go through the batches of an epoch, from batch ``start`` on."""
+        starts = self.starts(epoch)
         for examples in islice(self.batches(epoch), start, None):
-            batch = self.collate(examples)
+            batch = self.collate(examples, starts)
             yield batch.pin_memory() if self.pin else batch
 
-    def collate(self, examples: NDArray[np.int64]) -> Batch:
+    def starts(self, epoch: int = 0) -> NDArray[np.int64]:
+        """[N] where each example begins in the flat ids: with ``crop`` a function of (seed, epoch) too."""
+        first = self.split.offsets[:-1]
+        if self.crop is None:
+            return first
+        room = self.split.lengths - self._lengths
+        return first + np.random.default_rng([self.seed, epoch, 1]).integers(0, room, endpoint=True)
+
+    def collate(self, examples: NDArray[np.int64], starts: NDArray[np.int64]) -> Batch:
         """Make the batch of these examples: one gather from the flat ids, padded to its own longest."""
         lengths = self._lengths[examples]
         steps_T1 = self._steps_T1[: lengths.max()]
         # Past the end of an example this reads its neighbour (past the last one: the last id), and is overwritten.
-        ids_TB = self.split.ids.take(steps_T1 + self._starts[examples], mode="clip").astype(np.int64)
+        ids_TB = self.split.ids.take(steps_T1 + starts[examples], mode="clip").astype(np.int64)
         if lengths.min() < len(steps_T1):
             ids_TB[steps_T1 >= lengths] = self.pad_id
         return Batch(torch.from_numpy(ids_TB), torch.from_numpy(self.split.labels[examples]), torch.from_numpy(lengths))

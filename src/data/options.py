@@ -46,6 +46,8 @@ class TextOptions(_Options):
     """Longest sequence, in tokens; null for no limit."""
     keep: Literal["first", "last", "both"]
     """Which tokens of a longer text stay; ``both`` keeps half of them from either end."""
+    crop: Annotated[int, Field(ge=1)] | None
+    """Training reads a window of so many tokens of a longer text, placed anew each epoch; evaluation reads all."""
     holdout: Share
     """Share of the training part that is held out for validation."""
     split_seed: Annotated[int, Field(ge=0)] | None

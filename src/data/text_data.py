@@ -44,6 +44,8 @@ class TextData:
     splits: dict[str, EncodedSplit]
     encoder: TextEncoder
     read: Callable[[], Corpus]
+    crop: int | None = None
+    """Steps of the window that stands for a longer text in training."""
     default_task = "classification"
 
     def loader(
@@ -56,7 +58,7 @@ class TextData:
         bucket: bool = False,
         pin: bool = False,
     ) -> BatchLoader:
-        """Cut a split into batches (see ``BatchLoader``)."""
+        """Cut a split into batches (see ``BatchLoader``); only shuffled ones, which are for training, are cropped."""
         return BatchLoader(
             self.split(split),
             batch_size,
@@ -65,6 +67,7 @@ class TextData:
             seed=seed,
             bucket=bucket,
             pin=pin,
+            crop=self.crop if shuffle else None,
         )
 
     def split(self, name: str) -> EncodedSplit:

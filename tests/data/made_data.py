@@ -37,6 +37,7 @@ def make_options(name: str, **changes: Any) -> Any:
         "holdout": 0.2,
         "split_seed": 0,
         "embedding_path": None,
+        "crop": None,
         "cache_dir": None,
     }
     return CLASSES[name](**{**common, **OWN[name], **changes})

@@ -121,3 +121,20 @@ def test_pinned_batches_reach_the_gpu_unchanged() -> None:
     assert all(tensor.is_pinned() for tensor in pinned)
     moved = pinned.to("cuda", non_blocking=True)
     assert all(torch.equal(there.cpu(), here) for there, here in zip(moved, plain, strict=True))
+
+
+def test_a_crop_is_a_window_of_the_text_placed_anew_each_epoch() -> None:
+    split = EncodedSplit.from_sequences([list(range(2, 42)), [50, 51]], [0, 1])
+    loader = BatchLoader(split, 2, shuffle=True, seed=3, crop=5)
+    windows = set()
+    for epoch in range(40):
+        (batch,) = loader.epoch(epoch)
+        for ids, length in zip(batch.inputs.T.tolist(), batch.lengths.tolist(), strict=True):
+            if length == 5:
+                assert ids == list(range(ids[0], ids[0] + 5)) and 2 <= ids[0] <= 37
+                windows.add(ids[0])
+            else:
+                assert (length, ids[:2], ids[2:]) == (2, [50, 51], [0, 0, 0])
+        (again,) = loader.epoch(epoch)
+        assert torch.equal(batch.inputs, again.inputs)  # a function of seed and epoch: a resumed run reads the same
+    assert len(windows) > 15
