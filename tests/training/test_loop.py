@@ -184,6 +184,8 @@ def test_skipped_steps_are_in_the_metrics_and_told_once_a_log(
     assert lines[2]["train/loss"] > 0
     warnings = [line for line in capfd.readouterr().out.splitlines() if line.startswith("warning")]
     assert [line.rpartition("(")[2] for line in warnings] == ["3 so far)", "5 so far)"]
+    trainer._close_epoch()
+    assert 0.3 < read_metrics(tmp_path / "metrics.jsonl")[-1]["train_epoch/loss"] < 1.2  # of the steps that were made
 
 
 def test_run_that_ends_between_evaluations_is_evaluated(tmp_path: Path) -> None:
