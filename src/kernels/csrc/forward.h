@@ -1,0 +1,118 @@
+// Forward: each slice of the batch walks from its first step to its last.
+#pragma once
+
+#include "pass.h"
+
+namespace deep_rnn {
+
+// Weights of a pass as the forward sweep reads them.
+template <class Cell, class T>
+struct ForwardWeights {
+  Packed<T> w_ih, w_hh;      // transposed: [I, inputs * H], [H, products * H]
+  std::vector<T> b_ih, b_hh;  // zeros if there are none; an additive cell has both in b_ih
+
+  explicit ForwardWeights(const Pass<T>& pass)
+      : w_ih(pass.w_ih ? pass.input : 0, Cell::inputs * pass.hidden),
+        w_hh(pass.hidden, Cell::products * pass.hidden),
+        b_ih(Cell::inputs * pass.hidden),
+        b_hh(Cell::products * pass.hidden) {
+    for (int64_t tile = 0; pass.w_ih && tile < w_ih.tiles(); ++tile) w_ih.pack_tile(tile, pass.w_ih, 1, pass.input);
+    for (int64_t tile = 0; tile < w_hh.tiles(); ++tile) w_hh.pack_tile(tile, pass.w_hh, 1, pass.hidden);
+    if (pass.b_ih) std::copy_n(pass.b_ih, b_ih.size(), b_ih.begin());
+    auto& to = Cell::additive ? b_ih : b_hh;
+    for (size_t i = 0; pass.b_hh && i < to.size(); ++i) to[i] += pass.b_hh[i];
+  }
+};
+
+// One step of one row: gate inputs become activations in place if they are to be saved.
+template <class Cell, class T>
+void step_row(int64_t hidden, T* gates, const T* products, T* const* state, T* output, bool save) {
+  for (int64_t unit = 0; unit < hidden; unit += kLanes<T>) {
+    const Lanes<T> lanes(hidden - unit);
+    Vec<T> x[Cell::inputs], p[Cell::products], prev[Cell::states], next[Cell::states], saved[Cell::saved];
+    for (int i = 0; i < Cell::inputs; ++i) x[i] = lanes.load(gates + i * hidden + unit);
+    if (!Cell::additive)
+      for (int i = 0; i < Cell::products; ++i) p[i] = lanes.load(products + i * hidden + unit);
+    for (int i = 0; i < Cell::states; ++i) prev[i] = lanes.load(state[i] + unit);
+    Cell::forward(x, p, prev, next, saved);
+    for (int i = 0; i < Cell::states; ++i) lanes.store(state[i] + unit, next[i]);
+    lanes.store(output + unit, next[0]);
+    if (!save) continue;
+    for (int i = 0; i < Cell::saved; ++i) lanes.store(gates + i * hidden + unit, saved[i]);
+    for (int i = 0; i < Cell::states; ++i) lanes.store(gates + (kActivations<Cell> + i) * hidden + unit, prev[i]);
+  }
+}
+
+template <class Cell, class T>
+void forward_slice(const Forward<T>& pass, const ForwardWeights<Cell, T>& weights, Slice slice) {
+  const Timeline& timeline = *pass.timeline;
+  const int64_t H = pass.hidden, rows = slice.rows(), steps = slice.steps(timeline), together = steps_together(rows);
+  const int64_t line = (pass.saved ? kSavedBlocks<Cell> : Cell::inputs) * H;
+  const Buffer<T> states(Cell::states * rows * H), masked(pass.mask ? rows * H : 0);
+  const Buffer<T> gates(pass.saved ? 0 : together * rows * line), products(Cell::additive ? 0 : rows * Cell::products * H);
+
+  std::vector<const T*> factors(rows);
+  std::vector<T*> results(rows);
+  for (int64_t r = 0; r < rows; ++r) {
+    factors[r] = (pass.mask ? masked : states).get() + r * H;
+    results[r] = products.get() + r * Cell::products * H;
+    for (int i = 0; i < Cell::states; ++i)
+      std::copy_n(pass.initial[i] + timeline.column(slice.first + r) * H, H, states.get() + (i * rows + r) * H);
+  }
+
+  std::vector<const T*> inputs;
+  std::vector<T*> gate_lines;
+  for (int64_t start = 0; start < steps; start += together) {
+    const int64_t stop = std::min(start + together, steps);
+    inputs.clear(), gate_lines.clear();
+    for (int64_t step = start; step < stop; ++step)
+      for (int64_t r = 0; r < slice.running(timeline, step); ++r) {
+        const int64_t row = slice.first + r, time = timeline.time(step, row, pass.reverse);
+        inputs.push_back(pass.x.at(time, timeline.column(row)));
+        gate_lines.push_back(pass.saved ? pass.saved + timeline.entry(time, row) * line
+                                        : gates.get() + int64_t(gate_lines.size()) * line);
+      }
+    if (pass.w_ih)
+      multiply(inputs.data(), gate_lines.data(), int64_t(inputs.size()), weights.w_ih, Start::bias, weights.b_ih.data());
+    else
+      for (size_t i = 0; i < inputs.size(); ++i)
+        for (size_t k = 0; k < weights.b_ih.size(); ++k) gate_lines[i][k] = inputs[i][k] + weights.b_ih[k];
+
+    T* const* lines = gate_lines.data();
+    for (int64_t step = start; step < stop; ++step) {
+      const int64_t running = slice.running(timeline, step);
+      for (int64_t r = 0; pass.mask && r < running; ++r)
+        multiply_elements(H, states.get() + r * H, pass.mask + timeline.column(slice.first + r) * H, masked.get() + r * H);
+      if (Cell::additive)
+        multiply(factors.data(), lines, running, weights.w_hh, Start::out);
+      else
+        multiply(factors.data(), results.data(), running, weights.w_hh, Start::bias, weights.b_hh.data());
+      for (int64_t r = 0; r < running; ++r) {
+        const int64_t row = slice.first + r;
+        T* state[Cell::states];
+        for (int i = 0; i < Cell::states; ++i) state[i] = states.get() + (i * rows + r) * H;
+        T* output = pass.output.at(timeline.time(step, row, pass.reverse), timeline.column(row));
+        step_row<Cell>(H, lines[r], results[r], state, output, pass.saved);
+      }
+      lines += running;
+    }
+  }
+
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t row = slice.first + r, column = timeline.column(row);
+    for (int i = 0; i < Cell::states; ++i) std::copy_n(states.get() + (i * rows + r) * H, H, pass.final[i] + column * H);
+    for (int64_t t = timeline.length(row); t < timeline.steps(); ++t) std::fill_n(pass.output.at(t, column), H, T(0));
+  }
+}
+
+template <class Cell, class T>
+void forward(const std::vector<Forward<T>>& passes, const Parallel& parallel) {
+  std::vector<ForwardWeights<Cell, T>> weights;
+  for (const auto& pass : passes) weights.emplace_back(pass);
+  const std::vector<Job> jobs = slice_passes(passes, parallel.threads);
+  parallel.run(int64_t(jobs.size()), [&](int64_t i) {
+    forward_slice<Cell>(passes[jobs[i].pass], weights[jobs[i].pass], jobs[i].slice);
+  });
+}
+
+}  // namespace deep_rnn

@@ -1,0 +1,91 @@
+// What the driver is asked to do: one direction of one layer over one batch.
+#pragma once
+
+#include <functional>
+
+#include "product.h"
+#include "timeline.h"
+
+namespace deep_rnn {
+
+constexpr int kMostStates = 4;
+
+// A caller's [T, B, features], any strides but the last.
+template <class T>
+struct Sequence {
+  T* data = nullptr;
+  int64_t time_stride = 0, batch_stride = 0;
+
+  T* at(int64_t time, int64_t column) const { return data + time * time_stride + column * batch_stride; }
+};
+
+// Shapes: I input, H hidden. Null where a cell has none of it: biases, mask; w_ih null: x holds the gate inputs themselves.
+template <class T>
+struct Pass {
+  const Timeline* timeline;
+  bool reverse;
+  int64_t input, hidden;
+  Sequence<const T> x;
+  const T *w_ih, *w_hh;  // [inputs * H, I], [products * H, H]
+  const T *b_ih, *b_hh;
+  const T* mask;  // [B, H], times h before the recurrent product
+  T* saved;       // [entries, saved_blocks * H]: what backward needs; forward without it keeps nothing
+};
+
+template <class T>
+struct Forward : Pass<T> {
+  const T* initial[kMostStates];  // [B, H] each
+  T* final[kMostStates];          // [B, H] each
+  Sequence<T> output;             // h of each step, zero after a row's end
+};
+
+// Null inputs are zero, null results are not wanted.
+template <class T>
+struct Backward : Pass<T> {
+  const T* grad_final[kMostStates];
+  Sequence<const T> grad_output;
+  T* grad_initial[kMostStates];
+  Sequence<T> grad_x;
+  T *grad_w_ih, *grad_w_hh, *grad_b_ih, *grad_b_hh;
+};
+
+// Saved blocks of an entry: the cell's activations, in the place of its gate inputs, then the state before the step.
+template <class Cell>
+constexpr int kActivations = std::max(Cell::inputs, Cell::saved);
+template <class Cell>
+constexpr int kSavedBlocks = kActivations<Cell> + Cell::states;
+
+// How the core runs jobs 0 ... count - 1 side by side; the caller brings the threads.
+struct Parallel {
+  int threads;
+  std::function<void(int64_t count, const std::function<void(int64_t)>& job)> run;
+};
+
+struct Job {
+  int64_t pass;
+  Slice slice;
+};
+
+// Slices of all passes. A thread gets at least one; more rows than kMostRows in one slice would not fit its cache.
+template <class PassType>
+std::vector<Job> slice_passes(const std::vector<PassType>& passes, int threads) {
+  constexpr int64_t kMostRows = 32;
+  const int64_t a_thread_each = (threads + int64_t(passes.size()) - 1) / int64_t(passes.size());
+  std::vector<Job> jobs;
+  for (size_t i = 0; i < passes.size(); ++i) {
+    const int64_t rounds = (passes[i].timeline->batch() + kMostRows * a_thread_each - 1) / (kMostRows * a_thread_each);
+    for (const Slice& slice : cut(*passes[i].timeline, a_thread_each * std::max<int64_t>(rounds, 1)))
+      jobs.push_back({int64_t(i), slice});
+  }
+  return jobs;
+}
+
+// Steps whose projections are multiplied together: enough rows to fill the product's tiles, few enough to stay in the cache.
+inline int64_t steps_together(int64_t rows) { return std::max<int64_t>(1, 64 / rows); }
+
+template <class T>
+void multiply_elements(int64_t count, const T* a, const T* b, T* out) {
+  for (int64_t i = 0; i < count; ++i) out[i] = a[i] * b[i];
+}
+
+}  // namespace deep_rnn

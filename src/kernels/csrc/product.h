@@ -1,0 +1,178 @@
+// Matrix products for few rows at a time and a matrix that is packed once and used at every step.
+//
+// Both kinds share one inner loop, which keeps a tile of kTileRows x kTileVectors sums in registers.
+//   multiply       out[r] = bias + row[r] * M      many small calls: the recurrent product, projections
+//   outer_sum      out = sum_k a[k]^T b[k]         one large call: the gradient of a weight
+#pragma once
+
+#include <algorithm>
+#include <utility>
+
+#include "memory.h"
+#include "vec.h"
+
+namespace deep_rnn {
+
+constexpr int kTileRows = kVectorRegisters >= 32 ? 8 : 4;
+constexpr int kTileVectors = 3;
+template <class T>
+constexpr int64_t kTileWidth = kTileVectors * kLanes<T>;
+
+template <class T>
+constexpr int64_t whole_vectors(int64_t width) {
+  return (width + kLanes<T> - 1) / kLanes<T>;
+}
+
+// A matrix [depth, width] as column tiles, each [depth][its vectors], in the order in which the product reads it.
+template <class T>
+class Packed {
+ public:
+  Packed(int64_t depth, int64_t width)
+      : depth_(depth), width_(width), data_(depth * whole_vectors<T>(width) * kLanes<T>) {}
+
+  int64_t depth() const { return depth_; }
+  int64_t tiles() const { return (width_ + kTileWidth<T> - 1) / kTileWidth<T>; }
+  T* tile(int64_t index) const { return data_.get() + index * kTileWidth<T> * depth_; }
+  int64_t tile_width(int64_t index) const { return std::min(kTileWidth<T>, width_ - index * kTileWidth<T>); }
+
+  // Fills one tile with m[k * row_stride + n * column_stride]; different threads may fill different tiles.
+  void pack_tile(int64_t index, const T* m, int64_t row_stride, int64_t column_stride) const {
+    m += index * kTileWidth<T> * column_stride;
+    const int64_t width = tile_width(index), padded = whole_vectors<T>(width) * kLanes<T>;
+    for (int64_t k = 0; k < depth_; ++k) {
+      T* to = tile(index) + k * padded;
+      for (int64_t n = 0; n < width; ++n) to[n] = m[k * row_stride + n * column_stride];
+      std::fill(to + width, to + padded, T(0));
+    }
+  }
+
+  // Fills all tiles from line(k), the address of line k.
+  template <class Line>
+  void pack_lines(Line line) const {
+    for (int64_t k = 0; k < depth_; ++k) {
+      const T* from = line(k);
+      for (int64_t j = 0; j < tiles(); ++j) {
+        const int64_t width = tile_width(j), padded = whole_vectors<T>(width) * kLanes<T>;
+        T* to = tile(j) + k * padded;
+        std::copy(from + j * kTileWidth<T>, from + j * kTileWidth<T> + width, to);
+        std::fill(to + width, to + padded, T(0));
+      }
+    }
+  }
+
+ private:
+  int64_t depth_, width_;
+  Buffer<T> data_;
+};
+
+enum class Start { zero, bias, out };  // what the sums of a product start from
+
+// The sums of Rows x Vectors: factor(r, k) times vector v of the tile's line k.
+template <int Rows, int Vectors, class T, class Factor>
+void multiply_tile(Factor factor, const T* tile, int64_t depth, Start start, const T* bias, T* const* out, int64_t column,
+                   int64_t width) {
+  constexpr int L = kLanes<T>;
+  const Lanes<T> last(width - (Vectors - 1) * L);
+  Vec<T> sum[Rows][Vectors] = {};
+  if (start != Start::zero) {
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) {
+        const T* from = (start == Start::bias ? bias : out[r]) + column + v * L;
+        sum[r][v] = v + 1 < Vectors ? load(from) : last.load(from);
+      }
+  }
+  for (int64_t k = 0; k < depth; ++k) {
+    Vec<T> m[Vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) m[v] = load(tile + (k * Vectors + v) * L);
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) sum[r][v] += factor(r, k) * m[v];
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) {
+      T* to = out[r] + column + v * L;
+      if (v + 1 < Vectors)
+        store(to, sum[r][v]);
+      else
+        last.store(to, sum[r][v]);
+    }
+}
+
+// Rows of factors that lie one behind the other, in memory of the caller.
+template <class T, int Rows>
+struct RowFactors {
+  explicit RowFactors(const T* const* rows) { std::copy(rows, rows + Rows, row); }
+  T operator()(int r, int64_t k) const { return row[r][k]; }
+  const T* row[Rows];
+};
+
+// Factors packed for one tile: [depth][kTileRows].
+template <class T>
+struct PackedFactors {
+  T operator()(int r, int64_t k) const { return from[k * kTileRows + r]; }
+  const T* from;
+};
+
+// Calls f with n, of 1 ... Most, as a compile-time constant.
+template <int Most, class F>
+void with_constant(int64_t n, F f) {
+  if constexpr (Most > 1)
+    if (n < Most) return with_constant<Most - 1>(n, f);
+  f(std::integral_constant<int, Most>{});
+}
+
+// Rows sums in the columns of one tile of a matrix.
+template <int Rows, class T, class Factors>
+void multiply_columns(Factors factors, const Packed<T>& matrix, int64_t tile, Start start, const T* bias, T* const* out) {
+  const int64_t width = matrix.tile_width(tile);
+  with_constant<kTileVectors>(whole_vectors<T>(width), [&](auto vectors) {
+    multiply_tile<Rows, vectors>(factors, matrix.tile(tile), matrix.depth(), start, bias, out, tile * kTileWidth<T>, width);
+  });
+}
+
+// out[r] = start + rows[r] * matrix. Row tiles are the inner loop: a column tile stays in the nearest cache for all of them.
+template <class T>
+void multiply(const T* const* rows, T* const* out, int64_t count, const Packed<T>& matrix, Start start, const T* bias = nullptr) {
+  const int64_t blocks = (count + kTileRows - 1) / kTileRows;
+  for (int64_t tile = 0; tile < matrix.tiles(); ++tile)
+    for (int64_t b = 0; b < blocks; ++b) {
+      const int64_t first = count * b / blocks, last = count * (b + 1) / blocks;  // even, so that no block is thin
+      with_constant<kTileRows>(last - first, [&](auto n) {
+        multiply_columns<n>(RowFactors<T, n>(rows + first), matrix, tile, start, bias, out + first);
+      });
+    }
+}
+
+// Lines [first, last) of out[i][j] = sum over k < count of a(k)[i] * b(k)[j], and of bias[i] = sum of a(k)[i] (if not null).
+template <class T, class A, class B>
+void outer_sum(int64_t count, A a, B b, int64_t first, int64_t last, int64_t width, T* out, T* bias) {
+  constexpr int64_t kPanel = 1 << 17;  // elements of b packed at a time: half of a 1 MB cache in float
+  const int64_t depth = std::clamp<int64_t>(kPanel / std::max<int64_t>(width, 1), 16, 512);
+  const Buffer<T> factors(depth * kTileRows);
+  std::fill(out + first * width, out + last * width, T(0));
+  if (bias) std::fill(bias + first, bias + last, T(0));
+  for (int64_t done = 0; done < count; done += depth) {
+    const Packed<T> panel(std::min(depth, count - done), width);
+    panel.pack_lines([&](int64_t k) { return b(done + k); });
+    for (int64_t i = first; i < last; i += kTileRows)
+      with_constant<kTileRows>(last - i, [&](auto n) {
+        T sums[n] = {}, *lines[n];
+        for (int64_t k = 0; k < panel.depth(); ++k) {
+          const T* from = a(done + k) + i;
+          for (int r = 0; r < n; ++r) factors.get()[k * kTileRows + r] = from[r], sums[r] += from[r];
+        }
+        for (int r = 0; r < n; ++r) lines[r] = out + (i + r) * width;
+        for (int r = 0; bias && r < n; ++r) bias[i + r] += sums[r];
+        for (int64_t tile = 0; tile < panel.tiles(); ++tile)
+          multiply_columns<n>(PackedFactors<T>{factors.get()}, panel, tile, Start::out, static_cast<const T*>(nullptr), lines);
+      });
+  }
+}
+
+}  // namespace deep_rnn

@@ -1,0 +1,107 @@
+// Vector registers of float or double, as wide as the machine that compiles this has them.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+namespace deep_rnn {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+constexpr int kVectorRegisters = 32;
+#elif defined(__AVX__)
+constexpr int kVectorBytes = 32;
+constexpr int kVectorRegisters = 16;
+#elif defined(__aarch64__)
+constexpr int kVectorBytes = 16;
+constexpr int kVectorRegisters = 32;
+#else
+constexpr int kVectorBytes = 16;
+constexpr int kVectorRegisters = 16;
+#endif
+
+template <class T>
+struct VecTypes;
+template <>
+struct VecTypes<float> {
+  typedef float Real __attribute__((vector_size(kVectorBytes)));
+  typedef uint32_t Bits __attribute__((vector_size(kVectorBytes)));
+};
+template <>
+struct VecTypes<double> {
+  typedef double Real __attribute__((vector_size(kVectorBytes)));
+  typedef uint64_t Bits __attribute__((vector_size(kVectorBytes)));
+};
+
+template <class T>
+using Vec = typename VecTypes<T>::Real;
+template <class V>
+using ElementOf = std::remove_cv_t<std::remove_reference_t<decltype(V{}[0])>>;
+template <class T>
+constexpr int kLanes = kVectorBytes / sizeof(T);
+
+// The first `count` lanes of a vector: loads fill the others with zero, stores leave memory behind them alone.
+template <class T>
+class Lanes {
+ public:
+#if defined(__AVX512F__)
+  // A masked access costs no more than a whole one here, so widths that are no multiple of the vector are free of branches.
+  explicit Lanes(int64_t count) : mask_(count >= kLanes<T> ? Mask(~0) : Mask((1u << count) - 1)) {}
+
+  Vec<T> load(const T* from) const {
+    if constexpr (sizeof(T) == 4)
+      return (Vec<T>)_mm512_maskz_loadu_ps(mask_, from);
+    else
+      return (Vec<T>)_mm512_maskz_loadu_pd(mask_, from);
+  }
+  void store(T* to, Vec<T> v) const {
+    if constexpr (sizeof(T) == 4)
+      _mm512_mask_storeu_ps(to, mask_, (__m512)v);
+    else
+      _mm512_mask_storeu_pd(to, mask_, (__m512d)v);
+  }
+
+ private:
+  using Mask = std::conditional_t<sizeof(T) == 4, __mmask16, __mmask8>;
+  Mask mask_;
+#else
+  explicit Lanes(int64_t count) : count_(count < kLanes<T> ? int(count) : kLanes<T>) {}
+
+  Vec<T> load(const T* from) const {
+    Vec<T> v{};
+    if (count_ == kLanes<T>)
+      std::memcpy(&v, from, sizeof v);
+    else
+      for (int i = 0; i < count_; ++i) v[i] = from[i];
+    return v;
+  }
+  void store(T* to, Vec<T> v) const {
+    if (count_ == kLanes<T>)
+      std::memcpy(to, &v, sizeof v);
+    else
+      for (int i = 0; i < count_; ++i) to[i] = v[i];
+  }
+
+ private:
+  int count_;
+#endif
+};
+
+template <class T>
+Vec<T> load(const T* from) {
+  Vec<T> v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+template <class T>
+void store(T* to, Vec<T> v) {
+  std::memcpy(to, &v, sizeof v);
+}
+
+}  // namespace deep_rnn
