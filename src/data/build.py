@@ -30,7 +30,19 @@ DATASETS: dict[str, Callable[[Any, int], Source]] = {
 }
 """Name to source: called with the options of its own class and the seed of the holdout."""
 
-_NOT_IN_KEY = {"path", "val_path", "test_path", "url", "md5", "cache_dir", "embedding_path", "max_length", "keep", "crop"}
+_NOT_IN_KEY = {
+    "path",
+    "val_path",
+    "test_path",
+    "url",
+    "md5",
+    "cache_dir",
+    "embedding_path",
+    "max_length",
+    "keep",
+    "crop",
+    "cooccurrence",
+}
 """Options that leave the cached ids as they are: where the content lies (the fingerprint says what it is), and what
 is done to them later. Whole texts are cached; cutting them takes milliseconds."""
 
@@ -71,7 +83,7 @@ def build_data(options: TextOptions, seed: int, encoder: TextEncoder | None = No
             TextEncoder.from_dict(content), max_length=options.max_length, keep=options.keep
         )
     return TextData(
-        spec=_describe(whole, encoder, options),
+        spec=_describe(whole, encoder, options, fit),
         splits={split: encoded.cut(encoder.max_length, encoder.keep) for split, encoded in whole.items()},
         encoder=encoder,
         read=lambda: source.read(fit),
@@ -93,7 +105,7 @@ def _encode(corpus: Corpus, encoder: TextEncoder) -> dict[str, EncodedSplit]:
     }
 
 
-def _describe(splits: dict[str, EncodedSplit], encoder: TextEncoder, options: TextOptions) -> DataSpec:
+def _describe(splits: dict[str, EncodedSplit], encoder: TextEncoder, options: TextOptions, fit: bool) -> DataSpec:
     return DataSpec(
         vocab_size=encoder.vocab_size,
         num_classes=len(encoder.class_names),
@@ -102,13 +114,19 @@ def _describe(splits: dict[str, EncodedSplit], encoder: TextEncoder, options: Te
         unk_id=UNK_ID,
         feature_size=None,
         majority={name: float(np.bincount(split.labels).max() / len(split)) for name, split in splits.items()},
-        embedding=_vectors(encoder, options.embedding_path),
+        embedding=_vectors(splits["train"], encoder, options) if fit else None,
     )
 
 
-def _vectors(encoder: TextEncoder, path: str | None) -> Tensor | None:
-    if path is None:
+def _vectors(train: EncodedSplit, encoder: TextEncoder, options: TextOptions) -> Tensor | None:
+    """Where the word vectors of a new model start, if not at random."""
+    if options.cooccurrence is not None:
+        from src.data.cooccurrence import cooccurrence_vectors  # late: it brings scipy and scikit-learn
+
+        log.info("making word vectors of the training texts")
+        return cooccurrence_vectors(train, encoder.vocab_size, options.cooccurrence)
+    if options.embedding_path is None:
         return None
-    table, coverage = load_vectors(path, encoder.tokenizer.tokens)
-    log.info("%s has vectors for %.1f %% of the vocabulary", path, 100 * coverage)
+    table, coverage = load_vectors(options.embedding_path, encoder.tokenizer.tokens)
+    log.info("%s has vectors for %.1f %% of the vocabulary", options.embedding_path, 100 * coverage)
     return table

@@ -1,8 +1,8 @@
 """What conf/data/ may hold: one class a data set, one a tokenizer. Values stand in YAML, types and ranges here."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -54,8 +54,16 @@ class TextOptions(_Options):
     """Seed of the shuffle before the holdout is cut off; null takes the run's seed."""
     embedding_path: str | None
     """File of pretrained word vectors in GloVe's format: a token and its numbers a line."""
+    cooccurrence: Annotated[int, Field(ge=1)] | None
+    """Width of word vectors to start from, made of the training texts themselves (see ``src.data.cooccurrence``)."""
     cache_dir: str | None
     """Folder for encoded data and downloads; null keeps nothing."""
+
+    @model_validator(mode="after")
+    def _one_start_for_the_vectors(self) -> Self:
+        if self.embedding_path is not None and self.cooccurrence is not None:
+            raise ValueError("give embedding_path or cooccurrence, not both: each says where the word vectors start")
+        return self
 
 
 class ImdbOptions(TextOptions):

@@ -8,35 +8,63 @@ from torch.nn import functional as F
 
 from src.kernels.sequence import last_valid, valid_steps
 from src.models.deep_rnn import DeepRNN
-from src.models.dropout import check_rate, drop_words
+from src.models.dropout import check_rate, drop_outputs, drop_words, mask
 from src.models.naming import check_name
 
-POOLINGS = ("last", "max", "mean", "max_mean")
+POOLINGS = ("last", "max", "mean", "attention")
 
 
-def pool(output: Tensor, lengths: Tensor, pooling: str, bidirectional: bool) -> Tensor:
-    """One vector a sequence from outputs [T, B, F].
+class Pooling(nn.Module):
+    """One vector a sequence from outputs [T, B, F]; sequences of length 0 give zeros.
 
     ``last`` is the last valid step, beside the first one when bidirectional, since the backward direction ends there;
-    ``max`` and ``mean`` go over the valid steps; ``max_mean`` is both. Sequences of length 0 give zeros.
+    ``max`` and ``mean`` go over the valid steps; ``attention`` is their mean under learned weights, a softmax over time
+    of ``w · h_t`` (Lin et al. 2017, with one hop and no hidden layer).
+
+    Args:
+        names: one of ``POOLINGS``, or several joined by ``+``, whose vectors are concatenated.
+        size: F.
+        bidirectional: whether the outputs come from both directions.
+    Raises:
+        ValueError: for an unknown name.
     """
-    nothing = output.new_zeros(output.shape[1:])
-    if pooling == "last":
+
+    def __init__(self, names: str, size: int, bidirectional: bool) -> None:
+        super().__init__()
+        self.names, self.bidirectional = names.split("+"), bidirectional
+        for name in self.names:
+            check_name("pooling", name, POOLINGS)
+        self.attention = nn.Linear(size, 1, bias=False) if "attention" in self.names else None
+        self.output_size = sum(size * (2 if name == "last" and bidirectional else 1) for name in self.names)
+
+    def forward(self, output: Tensor, lengths: Tensor) -> Tensor:
+        """[T, B, F] and lengths [B] -> [B, output_size]."""
+        if output.shape[0] == 0:
+            return output.new_zeros(output.shape[1], self.output_size)
+        return torch.cat([getattr(self, f"pool_{name}")(output, lengths) for name in self.names], -1)
+
+    def pool_last(self, output: Tensor, lengths: Tensor) -> Tensor:
+        """The steps at which the directions end."""
+        nothing = output.new_zeros(output.shape[1:])
         last = last_valid(output, lengths, nothing)
-        return torch.cat((last, last_valid(output, lengths.clamp(max=1), nothing)), -1) if bidirectional else last
-    # Padded outputs are zero, so the sum needs no mask; the maximum does.
-    mean = output.sum(0) / lengths.clamp(min=1)[:, None]
-    if pooling == "mean":
-        return mean
-    valid = valid_steps(lengths, output.shape[0])[..., None]
-    largest = output.masked_fill(~valid, float("-inf")).amax(0) if output.shape[0] else nothing
-    largest = torch.where((lengths > 0)[:, None], largest, 0)
-    return largest if pooling == "max" else torch.cat((largest, mean), -1)
+        return torch.cat((last, last_valid(output, lengths.clamp(max=1), nothing)), -1) if self.bidirectional else last
 
+    def pool_mean(self, output: Tensor, lengths: Tensor) -> Tensor:
+        """Mean over the valid steps; padded outputs are zero and need no mask."""
+        return output.sum(0) / lengths.clamp(min=1)[:, None]
 
-def pooled_size(rnn: DeepRNN, pooling: str) -> int:
-    """Features of ``pool``'s result."""
-    return rnn.output_size * (2 if pooling == "max_mean" or (pooling == "last" and rnn.bidirectional) else 1)
+    def pool_max(self, output: Tensor, lengths: Tensor) -> Tensor:
+        """Largest valid value of every feature."""
+        padded = ~valid_steps(lengths, output.shape[0])[..., None]
+        return torch.where((lengths > 0)[:, None], output.masked_fill(padded, float("-inf")).amax(0), 0)
+
+    def pool_attention(self, output: Tensor, lengths: Tensor) -> Tensor:
+        """Mean under learned weights; where nothing is valid the weights are even, and the outputs zero."""
+        assert self.attention is not None
+        padded = ~valid_steps(lengths, output.shape[0])[..., None]
+        scores = self.attention(output)
+        weights = scores.masked_fill(padded, torch.finfo(scores.dtype).min).softmax(0)
+        return (weights * output).sum(0)
 
 
 class Embedding(nn.Embedding):
@@ -101,9 +129,10 @@ class SequenceClassifier(nn.Module):
         num_outputs: logits; 1 for a sigmoid head.
         embedding_dim: E; must be the stack's input size.
         rnn: the stack, time-major.
-        pooling: last, max, mean or max_mean; see ``pool``.
+        pooling: last, max, mean, attention, or several joined by ``+``; see ``Pooling``.
         word_dropout, embedding_dropout: see ``Embedding``.
-        dropout: on the embedding's and the pooled features.
+        input_dropout: on the features of the vectors, one mask a sequence (Gal & Ghahramani 2016).
+        dropout: on the pooled features.
         head_hidden: widths of hidden layers in the head (deep output); none: a linear head.
         pad_id: the id of padding.
         init: ``keras`` starts embedding and head as Keras does, anything else as torch does.
@@ -120,20 +149,20 @@ class SequenceClassifier(nn.Module):
         pooling: str = "last",
         word_dropout: float = 0.0,
         embedding_dropout: float = 0.0,
+        input_dropout: float = 0.0,
         dropout: float = 0.0,
         head_hidden: Sequence[int] = (),
         pad_id: int = 0,
         init: str = "torch",
     ) -> None:
         super().__init__()
-        check_name("pooling", pooling, POOLINGS)
         if rnn.input_size != embedding_dim or rnn.batch_first:
             raise ValueError(f"the stack must be time-major and read {embedding_dim} features, not {rnn.input_size}")
         self.embedding = Embedding(vocab_size, embedding_dim, pad_id, word_dropout, embedding_dropout)
-        self.dropout = nn.Dropout(check_rate("dropout", dropout))
+        self.input_dropout = check_rate("input_dropout", input_dropout)
         self.rnn = rnn
-        self.pooling = pooling
-        self.head = deep_output(pooled_size(rnn, pooling), head_hidden, num_outputs, dropout)
+        self.pooling = Pooling(pooling, rnn.output_size, rnn.bidirectional)
+        self.head = deep_output(self.pooling.output_size, head_hidden, num_outputs, check_rate("dropout", dropout))
         if init == "keras":
             initialise_as_keras(self.embedding, self.head)
         with torch.no_grad():
@@ -141,11 +170,15 @@ class SequenceClassifier(nn.Module):
 
     def encode(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """ids [T, B] and lengths [B] -> the stack's outputs [T, B, F]."""
-        return self.rnn(self.dropout(self.embedding(ids)), lengths=lengths)[0]
+        embedded = self.embedding(ids)
+        if self.training:
+            locked = mask(embedded, embedded.shape[1:], self.input_dropout)
+            embedded = drop_outputs(embedded, locked, 0.0, training=True)
+        return self.rnn(embedded, lengths=lengths)[0]
 
     def classify(self, output: Tensor, lengths: Tensor) -> Tensor:
         """Outputs [T, B, F] -> logits [B, num_outputs]."""
-        return self.head(pool(output, lengths, self.pooling, self.rnn.bidirectional))
+        return self.head(self.pooling(output, lengths))
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """ids [T, B] and lengths [B] -> logits [B, num_outputs]."""

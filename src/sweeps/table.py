@@ -25,8 +25,8 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def read_run(folder: Path) -> dict[str, Any]:
     """One run as a row: its configuration, its state, and its summary if it has one."""
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    row: dict[str, Any] = {"run": folder.name, "state": "OPEN"}
-    row |= {"state": state for state in STATES if (folder / state).exists()}
+    row: dict[str, Any] = {"run": folder.name}
+    row["state"] = next((state for state in STATES if (folder / state).exists()), "OPEN")
     row |= {key: str(value) for key, value in flatten(config).items() if key.split(".")[0] not in NOT_CHOICES}
     row["seed"] = config["seed"]
     summary = folder / "summary.json"
@@ -70,7 +70,7 @@ def compare(runs: pd.DataFrame, metric: str = "val/accuracy") -> pd.DataFrame:
     column = f"best/{metric}"
     if column not in runs:
         known = ", ".join(key.removeprefix("best/") for key in runs.columns if key.startswith("best/"))
-        raise RequestError(f"no finished run has the metric {metric!r}; they have: {known or 'none, none has finished'}")
+        raise RequestError(f"no finished run has the metric {metric!r}; they have: {known or 'nothing yet'}")
     keys = minimal(runs, choices(runs))
     # Runs that differ in nothing but their seed share a row; without choices all of them do.
     groups = runs.assign(all="all").groupby(keys or ["all"], sort=False, dropna=False)

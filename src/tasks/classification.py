@@ -64,6 +64,7 @@ class Classification:
             pooling=options.pooling,
             word_dropout=options.word_dropout,
             embedding_dropout=options.embedding_dropout,
+            input_dropout=options.input_dropout,
             dropout=0.0 if isinstance(cfg.dropout, list) else cfg.dropout,  # a list says it for every layer's output
             head_hidden=options.head_hidden,
             pad_id=spec.pad_id,

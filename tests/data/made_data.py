@@ -38,6 +38,7 @@ def make_options(name: str, **changes: Any) -> Any:
         "split_seed": 0,
         "embedding_path": None,
         "crop": None,
+        "cooccurrence": None,
         "cache_dir": None,
     }
     return CLASSES[name](**{**common, **OWN[name], **changes})

@@ -90,7 +90,7 @@ def test_every_cell_goes_to_onnx(tmp_path):
 def test_a_classifier_is_exported_with_its_stack():
     torch.manual_seed(0)
     rnn = DeepRNN(INPUT, HIDDEN, 1, "gru", bidirectional=True)
-    model = SequenceClassifier(20, 3, INPUT, rnn, pooling="max_mean").eval()
+    model = SequenceClassifier(20, 3, INPUT, rnn, pooling="max+mean+attention").eval()
     time, batch = Dim("time"), Dim("batch")
     example = (torch.ones(3, 2, dtype=torch.int64), torch.tensor([3, 2]))
     program = torch.export.export(model, example, dynamic_shapes=({0: time, 1: batch}, {0: batch})).module()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from src.models import DeepRNN
-from src.models.sequence import POOLINGS, Embedding, SequenceClassifier, pool
+from src.models.sequence import POOLINGS, Embedding, Pooling, SequenceClassifier
 
 
 @pytest.fixture(autouse=True)
@@ -27,17 +27,35 @@ def test_padding_never_reaches_the_logits(pooling, bidirectional, link):
 
 def test_pooling_by_hand():
     output, lengths = torch.tensor([[[1.0], [5.0]], [[-2.0], [0.0]], [[3.0], [0.0]]]), torch.tensor([3, 1])
-    assert pool(output, lengths, "last", False).flatten().tolist() == [3, 5]
-    assert pool(output, lengths, "last", True).tolist() == [[3, 1], [5, 5]]
-    assert pool(output, lengths, "max", False).flatten().tolist() == [3, 5]
-    torch.testing.assert_close(pool(output, lengths, "max_mean", False), torch.tensor([[3, 2 / 3], [5, 5]]))
-    assert pool(-output, lengths, "max", False).flatten().tolist() == [2, -5]  # padding's zero is no maximum
+    assert Pooling("last", 1, False)(output, lengths).flatten().tolist() == [3, 5]
+    assert Pooling("last", 1, True)(output, lengths).tolist() == [[3, 1], [5, 5]]
+    assert Pooling("max", 1, False)(output, lengths).flatten().tolist() == [3, 5]
+    torch.testing.assert_close(Pooling("max+mean", 1, False)(output, lengths), torch.tensor([[3, 2 / 3], [5, 5]]))
+    assert Pooling("max", 1, False)(-output, lengths).flatten().tolist() == [2, -5]  # padding's zero is no maximum
+
+
+def test_attention_weighs_the_valid_steps_by_a_softmax_over_time():
+    pooling, output = Pooling("attention", 1, False), torch.tensor([[[1.0], [5.0]], [[2.0], [0.0]]])
+    with torch.no_grad():
+        pooling.attention.weight.fill_(3.0)
+    weight = torch.tensor([3.0, 6.0]).softmax(0)
+    expected = torch.tensor([[weight[0] * 1 + weight[1] * 2], [5.0]])
+    torch.testing.assert_close(pooling(output, torch.tensor([2, 1])), expected)
+
+
+def test_input_dropout_drops_the_same_features_at_every_step():
+    model = SequenceClassifier(9, 1, 400, DeepRNN(400, 3), input_dropout=0.5)
+    seen = []
+    model.rnn.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    model(torch.randint(1, 9, (6, 2)), torch.tensor([6, 6]))
+    dropped = seen[0] == 0
+    assert (dropped == dropped[0]).all() and 0.4 < dropped.float().mean() < 0.6
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_an_empty_sequence_pools_to_zero_with_finite_gradients(pooling):
     output = torch.zeros(2, 2, 3, requires_grad=True)
-    pooled = pool(output, torch.tensor([0, 2]), pooling, False)
+    pooled = Pooling(pooling, 3, False)(output, torch.tensor([0, 2]))
     pooled.sum().backward()
     assert not pooled[0].any() and output.grad.isfinite().all()
 

@@ -27,7 +27,7 @@ THREE = DataSpec(12, 3, ("a", "b", "c"), 0, 1, None, {"train": 0.5, "val": 0.5})
 
 def options(**changes: object) -> ClassificationConfig:
     values: dict[str, object] = {"name": "classification", "embedding": 4, "word_dropout": 0.0, "pooling": "last"}
-    values |= {"embedding_dropout": 0.0, "head_hidden": []}
+    values |= {"embedding_dropout": 0.0, "input_dropout": 0.0, "head_hidden": []}
     return ClassificationConfig.model_validate(
         values | {"head": "auto", "label_smoothing": 0.0, "monitor": "val/accuracy", "mode": "max"} | changes
     )
@@ -124,7 +124,7 @@ def test_the_model_is_the_one_that_was_asked_for(configured: Configured) -> None
     assert [layer.cell.hidden_size for layer in model.rnn.layers] == [6, 4]
     assert (model.rnn.link, model.rnn.merge, model.rnn.bidirectional) == ("highway", "sum", True)
     assert model.rnn.links[0].gate.bias.unique().tolist() == [-2.0]
-    assert model.embedding.weight.shape == (12, 64) and model.dropout.p == 0.3
+    assert model.embedding.weight.shape == (12, 64) and model.head[0].p == 0.3
     assert model(torch.ones(5, 2, dtype=torch.long), torch.tensor([5, 2])).shape == (2, 3)
     for wrong, message in [("model.cell=gruu", "mean gru"), ("backend=fast", "backend"), ("model.init=k", "init")]:
         broken = configured(wrong)
