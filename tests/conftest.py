@@ -68,7 +68,7 @@ def door(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=900,  # pytest's own limit comes first
         )
 
     return run

@@ -142,6 +142,7 @@ def test_a_fresh_process_trains_on_the_real_reviews(door: Door, tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_sweep_on_the_real_reviews_makes_one_wandb_run_a_job(door: Door, tmp_path: Path) -> None:
     cache = os.environ.get("DEEP_RNN_CACHE", str(tmp_path / "cache"))
     sweep = ["model=rnn,lstm,gru", "depth=1,2", "lr=1e-3,3e-3", "debug=fast"]
