@@ -64,7 +64,7 @@ def test_every_file_of_conf_composes_and_validates(choice: Path, configured: Con
 def test_every_file_of_conf_opens_with_a_comment_on_its_purpose(path: Path) -> None:
     first, second, *_ = path.read_text(encoding="utf-8").splitlines()
     said = second if first.startswith("# @package") else first
-    assert said.startswith("# ") and said.endswith((".", "FILE"))
+    assert said.startswith("# ") and len(said) > 20
 
 
 @pytest.mark.parametrize("experiment", sorted(names("experiment")))
