@@ -1,12 +1,17 @@
-"""Which backend runs a call: the one that was named, or the first in the table that can."""
+"""Which backend runs a call: the one that was named, or the first in the table that can and is not slower."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 
-from src.kernels import loop, native, scan
+from src.kernels import fused_backend, loop, native, scan
 from src.kernels.call import Call, Result
+
+
+def never(call: Call) -> str | None:
+    """A backend that ``auto`` takes wherever it can run."""
+    return None
 
 
 class Backend(NamedTuple):
@@ -14,9 +19,11 @@ class Backend(NamedTuple):
 
     why_not: Callable[[Call], str | None]  # why it cannot run a call, or None
     run: Callable[[Call], Result]
+    yields: Callable[[Call], str | None] = never  # why `auto` leaves the call to the next one although it can, or None
 
 
 BACKENDS: dict[str, Backend] = {  # in the order in which `auto` tries them
+    "fused": Backend(fused_backend.why_not, fused_backend.run, fused_backend.yields),
     "native": Backend(native.why_not, native.run),
     "loop": Backend(loop.why_not, loop.run),
     "scan": Backend(scan.why_not, scan.run),
@@ -28,24 +35,32 @@ def candidates() -> list[str]:
     return ["scan"] if torch.compiler.is_exporting() else list(BACKENDS)
 
 
+def choose(call: Call, backend: str) -> tuple[str | None, str]:
+    """The name of the backend that runs the call, None if there is none, and why."""
+    if backend != "auto":
+        reason = BACKENDS[backend].why_not(call)
+        return (backend, "asked for") if reason is None else (None, reason)
+    refusals: list[str] = []
+    for name in candidates():
+        reason = BACKENDS[name].why_not(call) or BACKENDS[name].yields(call)
+        if reason is None:
+            return name, "; ".join(refusals) or "first choice"
+        refusals.append(f"not {name}: {reason}")
+    return None, "; ".join(refusals)
+
+
 def pick(call: Call, backend: str) -> tuple[str, str]:
     """The name of the backend that runs the call, and why this one.
 
     Raises:
-        ValueError: if a backend named other than ``auto`` cannot run the call. None falls back in silence.
+        ValueError: if the backend named, or with ``auto`` any, cannot run the call. None falls back in silence.
     """
-    if backend != "auto":
-        reason = BACKENDS[backend].why_not(call)
-        if reason is not None:
-            raise ValueError(f"backend={backend} cannot run this: {reason}; use backend=auto or backend=loop")
-        return backend, "asked for"
-    refusals: list[str] = []
-    for name in candidates():
-        reason = BACKENDS[name].why_not(call)
-        if reason is None:
-            return name, "; ".join(refusals) or "first choice"
-        refusals.append(f"not {name}: {reason}")
-    raise ValueError(f"no backend can run this: {'; '.join(refusals)}")
+    name, reason = choose(call, backend)
+    if name is None and backend == "auto":
+        raise ValueError(f"no backend can run this: {reason}")
+    if name is None:
+        raise ValueError(f"backend={backend} cannot run this: {reason}; use backend=auto or backend=loop")
+    return name, reason
 
 
 def unroll(call: Call, backend: str = "auto") -> Result:
@@ -56,5 +71,4 @@ def unroll(call: Call, backend: str = "auto") -> Result:
 
 def takes_whole_stack(call: Call, backend: str) -> bool:
     """Whether one call of the backend can run all the layers at once."""
-    names = candidates() if backend == "auto" else [backend]
-    return any(BACKENDS[name].why_not(call) is None for name in names)
+    return choose(call, backend)[0] is not None

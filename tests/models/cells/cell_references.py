@@ -172,9 +172,7 @@ def slstm(p: Parameters, x: Array, state: tuple, heads: int = 1, exponential_for
 
     def gate(name: str) -> Array:
         recurrent = rows(p, "weight_hh", "ifzo", name)
-        mixed = [
-            h[:, k * size : (k + 1) * size] @ recurrent[k * size : (k + 1) * size].T for k in range(heads)
-        ]
+        mixed = [h[:, k * size : (k + 1) * size] @ recurrent[k * size : (k + 1) * size].T for k in range(heads)]
         inputs = x @ rows(p, "weight_ih", "ifzo", name).T + rows(p, "bias_ih", "ifzo", name)
         return inputs + np.concatenate(mixed, axis=-1)
 
@@ -264,9 +262,7 @@ def rhn(p: Parameters, x: Array, state: tuple, transition_depth: int = 3, transf
     return (s,)
 
 
-def cornn(
-    p: Parameters, x: Array, state: tuple, dt: float = 0.042, gamma: float = 2.7, epsilon: float = 4.7
-) -> tuple:
+def cornn(p: Parameters, x: Array, state: tuple, dt: float = 0.042, gamma: float = 2.7, epsilon: float = 4.7) -> tuple:
     y, z = state
     force = np.tanh(x @ p["weight_ih"].T + y @ p["weight_hh"].T + z @ p["weight_hh_z"].T + p.get("bias_ih", 0.0))
     z = z + dt * force - dt * gamma * y - dt * epsilon * z
