@@ -14,8 +14,15 @@ from helpers import composed, environment, write_reviews
 
 from src import cli
 from src.config import Config, compose_config
+from src.kernels import build
 
 torch.set_num_threads(1)  # tests run side by side
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the fused kernels before the first test, whose time limit is not meant for a compiler."""
+    if not hasattr(config, "workerinput"):
+        build.load()
 
 
 @pytest.fixture

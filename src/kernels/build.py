@@ -83,6 +83,8 @@ def compile_into(folder: Path) -> None:
     """Build the library with torch's extension builder, saying so on stderr."""
     from torch.utils import cpp_extension  # slow to import, and not needed when the library is there
 
+    # A venv that is used without being activated has its ninja beside its python.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     print(f"compiling the fused kernels into {folder} (once, about a minute) ...", file=sys.stderr, flush=True)
     started = time.monotonic()
     cpp_extension.load(
