@@ -5,11 +5,15 @@ import os
 import random
 from pathlib import Path
 
+import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from src.arguments import CONF
+from src.kernels import fused
 
+needs_fused = pytest.mark.skipif(fused.why_not() is not None, reason=str(fused.why_not()))
+BACKENDS = ["loop", "native", pytest.param("fused", marks=needs_fused)]
 FILLER = ["the", "a", "film", "plot", "cast", "music", "and", "of", "it", "was,", '"really"', "so"]
 
 

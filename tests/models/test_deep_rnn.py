@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from helpers import BACKENDS
 from torch.utils._pytree import tree_leaves, tree_map
 
 from src.models import CELLS, DeepRNN
@@ -93,7 +94,7 @@ def test_detach_cuts_the_history():
 # --- lengths and padding ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", ["loop", "native"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
@@ -124,7 +125,7 @@ def test_each_sequence_of_a_padded_batch_equals_itself_alone():
         torch.testing.assert_close([leaf[k] for leaf in tree_leaves(state)], tree_leaves(alone_state), **EXACT)
 
 
-@pytest.mark.parametrize("backend", ["loop", "native"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_length_zero_leaves_the_state_unchanged(backend):
     rnn = DeepRNN(3, 4, 2, "lstm", backend=backend)
     given = tree_map(torch.randn_like, rnn.initial_state(2))

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from helpers import BACKENDS, needs_fused
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils._pytree import tree_leaves
@@ -54,7 +55,7 @@ def gradients(output, ended, leaves):
     return torch.autograd.grad(loss, leaves)
 
 
-@pytest.mark.parametrize("backend", ["loop", "native"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "lengths"])
 @pytest.mark.parametrize("given_state", [False, True], ids=["zero_state", "given_state"])
 @pytest.mark.parametrize("batch_first", [False, True], ids=["time_first", "batch_first"])
@@ -108,12 +109,13 @@ def test_packed_sequences_go_in_and_out_as_in_torch_nn(batch_first, enforce_sort
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_loop_equals_native_to_float32_rounding(name):
+@pytest.mark.parametrize("backend", ["native", pytest.param("fused", marks=needs_fused)])
+def test_backends_equal_the_loop_to_float32_rounding(name, backend):
     _, ours = twins(name, 3, True, False, "loop")
     ours.float()
     x = torch.randn(20, BATCH, INPUT)
     expected, expected_state = ours(x, lengths=[20, 1, 0, 13, 7])
-    ours.backend = "native"
+    ours.backend = backend
     output, ended = ours(x, lengths=[20, 1, 0, 13, 7])
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(tree_leaves(ended), tree_leaves(expected_state), rtol=1e-5, atol=1e-6)
