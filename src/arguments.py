@@ -120,6 +120,8 @@ def read_arguments(
             raise RequestError(f"{argument}: expected key=value, with {', '.join(known)}")
         if group and re.split(r"[./]", key.lstrip("+"))[0] == group:
             overrides.append(argument)
+        elif key in given:
+            raise RequestError(f"{argument}: {key}= is given twice")
         elif key in known:
             given[key] = value
         else:
@@ -133,8 +135,10 @@ def read_arguments(
 def compose_data(own: DataConfig, overrides: list[str]) -> DataConfig:
     """The data that ``data=… data.key=…`` ask for; without ``data=`` a run's own, with the typed keys changed."""
     anew = value_of("data", overrides) is not None
+    path = getattr(own, "path", None)
+    kept = [f"data={own.name}"] + ([f"data.path={path}"] if path and value_of("data.path", overrides) is None else [])
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", take_verbatim(overrides if anew else [f"data={own.name}", *overrides]))
+        cfg = compose("config", take_verbatim(overrides if anew else [*kept, *overrides]))
     composed = compose_config(cfg)
     if anew:
         return composed.data

@@ -112,6 +112,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OverrideParseException):
         key, _, value = error.override.partition("=")
         return f"{error.override}: Hydra cannot read this; quote the value for it: \"{key}='{value}'\""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: cannot be made or opened ({error.strerror})"
     return one_line(error)
 
 

@@ -261,7 +261,7 @@ class Config(Section):
     logger: LoggerOptions
     sweep: SweepConfig
 
-    depth: PositiveInt
+    depth: Annotated[int, Field(ge=1, le=1000)]
     width: PositiveInt | list[PositiveInt]
     param_budget: Annotated[PositiveInt | None, BeforeValidator(_thousands)]
     bidirectional: bool | Literal["stacks"]
@@ -277,7 +277,7 @@ class Config(Section):
     device: Annotated[str, AfterValidator(_device)]
     deterministic: bool
     compile: bool
-    threads: PositiveInt | None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None
     max_minutes: PositiveFloat | None
     max_steps: PositiveInt | None
     resume: str | None

@@ -147,6 +147,8 @@ def _json_records(text: str, columns: tuple[str, str], path: str) -> Iterator[tu
             record = json.loads(content)
         except json.JSONDecodeError as error:
             raise RequestError(f"{path}, line {line}: not valid JSON: {error.msg} at {error.colno}") from None
+        except (ValueError, RecursionError):
+            raise RequestError(f"{path}, line {line}: a number too long or brackets too deep to read") from None
         if not isinstance(record, dict):
             raise RequestError(f"{path}, line {line}: expected an object with {' and '.join(columns)}")
         for column in columns:
@@ -159,6 +161,8 @@ def _json_records(text: str, columns: tuple[str, str], path: str) -> Iterator[tu
             raise RequestError(
                 f"{path}, line {line}: {columns[1]} is {json.dumps(label)[:40]}, expected a name or number"
             )
+        if any("\ud800" <= letter <= "\udfff" for letter in content + str(label)):
+            raise RequestError(f"{path}, line {line}: holds half of a surrogate pair, which is no text")
         yield line, content, str(label)
 
 

@@ -16,9 +16,18 @@ from src.kernels import build
 CELLS = ("rnn_tanh", "rnn_relu", "lstm", "gru")  # by the names of csrc/registry_impl.h
 
 
-@functools.cache
 def why_not() -> str | None:
     """None when the kernels are compiled and loaded (compiling them if need be), else the reason."""
+    return _load()
+
+
+# torch.compile takes the answer as it is and does not trace how it was found; this is what the decorator
+# torch.compiler.assume_constant_result sets, without the second that importing the compiler costs.
+why_not._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _load() -> str | None:
     reason = build.load()
     if reason is None:
         torch.library.register_fake("deep_rnn::unroll", fake_unroll)

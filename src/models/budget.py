@@ -28,6 +28,23 @@ def count_parameters(width: int, **arguments: Any) -> int:
     return sum(parameter.numel() for parameter in rnn.parameters())
 
 
+def smallest_width(multiple: int, **arguments: Any) -> int:
+    """The narrowest stack that its options allow (a projection must be narrower than its layer, say).
+
+    Raises:
+        ValueError: what the stack says against it, if none of the first widths is allowed.
+    """
+    refused = ValueError("no width was tried")
+    for width in range(multiple, 1024 * multiple, multiple):
+        try:
+            count_parameters(width, **arguments)
+        except ValueError as error:
+            refused = error
+        else:
+            return width
+    raise refused
+
+
 def fit_width(budget: int, multiple: int = 1, **arguments: Any) -> Budget:
     """The width at which a stack comes nearest to a number of parameters; embedding and head stand apart.
 
@@ -38,7 +55,8 @@ def fit_width(budget: int, multiple: int = 1, **arguments: Any) -> Budget:
     Raises:
         ValueError: if the narrowest stack already holds more than the budget by over 1 %.
     """
-    low, high = 1, 2
+    low = smallest_width(multiple, **arguments) // multiple
+    high = 2 * low
     while count_parameters(high * multiple, **arguments) < budget:
         low, high = high, high * 2
     while high - low > 1:  # parameters grow with the width
@@ -46,7 +64,7 @@ def fit_width(budget: int, multiple: int = 1, **arguments: Any) -> Budget:
         low, high = (middle, high) if count_parameters(middle * multiple, **arguments) <= budget else (low, middle)
     options = [Budget(w * multiple, count_parameters(w * multiple, **arguments), budget) for w in (low, high)]
     best = min(options, key=lambda option: option.error)
-    if best.width == multiple and best.parameters > 1.01 * budget:
+    if best.width == low * multiple and best.parameters > 1.01 * budget:
         least = f"the {best.parameters} parameters of a stack of width {multiple}"
         raise ValueError(f"param_budget={budget} is below {least}")
     return best

@@ -129,7 +129,6 @@ class DeepRNN(nn.Module):
         check_name("link", link, LINKS)
         check_name("norm", norm, NORMS)
         check_name("norm_place", norm_place, PLACES)
-        check_name("backend", backend, ["auto", *BACKENDS])
         self.input_size, self.num_layers, self.bidirectional = input_size, num_layers, bool(bidirectional)
         self.batch_first, self.link, self.merge, self.backend = batch_first, link, merge, backend
         self.norm, self.norm_place, self.recompute = norm, norm_place, recompute
@@ -154,6 +153,19 @@ class DeepRNN(nn.Module):
             self.norms.append(norm_of(norm, size if norm_place == "pre" else joined.output_size, **factory))
             size = joined.output_size
         self.mirror = DeepRNN(**{**self.arguments, "bidirectional": False}) if bidirectional == "stacks" else None
+
+    @property
+    def backend(self) -> str:
+        """The backend asked for: auto or a name in ``src.kernels.BACKENDS``; may be set at any time."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, name: str) -> None:
+        check_name("backend", name, ["auto", *BACKENDS])
+        self._backend = name
+        mirror = getattr(self, "mirror", None)
+        if mirror is not None:
+            mirror.backend = name
 
     @property
     def output_size(self) -> int:
@@ -348,10 +360,11 @@ class DeepRNN(nn.Module):
         else:
             x = x.unsqueeze(1) if x.dim() == 2 else self.time_major(x)
         lengths = self.checked_lengths(lengths, self.checked(x))
-        own = self.explain_stack(x, lengths)
-        if self.mirror is None:
-            return own
-        return f"forward stack\n{own}\nbackward stack\n{self.mirror.explain_stack(x, lengths)}"
+        with torch.random.fork_rng():  # the noise of a training stack is drawn to be looked at only
+            own = self.explain_stack(x, lengths)
+            if self.mirror is None:
+                return own
+            return f"forward stack\n{own}\nbackward stack\n{self.mirror.explain_stack(x, lengths)}"
 
     def explain_stack(self, x: Tensor, lengths: Tensor | None) -> str:
         """``explain`` for this stack's own layers."""
@@ -390,6 +403,8 @@ class DeepRNN(nn.Module):
         """Initial states and noise of every layer for one forward call."""
         if noise is None and self.training and any(layer.is_noisy for layer in self.layers):
             noise = tuple(layer.draw_noise(batch_size) for layer in self.layers)
+        if noise is not None and len(noise) != self.num_layers:
+            raise ValueError(f"noise was drawn for {len(noise)} layers; this stack has {self.num_layers}")
         if state is None:
             states = tuple(layer.initial_state(batch_size) for layer in self.layers)
         else:
@@ -416,6 +431,8 @@ class DeepRNN(nn.Module):
         if lengths is None:
             return None
         lengths = torch.as_tensor(lengths)
+        if lengths.numel() and (lengths.is_floating_point() or lengths.dtype == torch.bool):
+            raise ValueError(f"lengths must be whole numbers, not {lengths.dtype}")
         if lengths.shape != (x.shape[1],):
             raise ValueError(f"lengths must have shape [{x.shape[1]}], one a sequence, not {list(lengths.shape)}")
         if can_look(lengths) and not 0 <= lengths.min() <= lengths.max() <= x.shape[0]:

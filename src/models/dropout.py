@@ -40,11 +40,25 @@ def mask(like: Tensor, shape: tuple[int, ...], rate: float) -> Tensor | None:
     return like.new_empty(shape).bernoulli_(1 - rate).div_(1 - rate) if rate > 0 else None
 
 
-def drop_weights(cell: Cell, rate: float) -> Mapping[str, Tensor] | None:
-    """The cell's recurrent weights with entries dropped (Merity et al. 2018); the parameters stay as they are."""
+def weight_masks(cell: Cell, rate: float) -> Mapping[str, Tensor] | None:
+    """A mask for each of the cell's recurrent weights (Merity et al. 2018)."""
     if rate == 0:
         return None
-    return {name: F.dropout(getattr(cell, name), rate, training=True) for name in cell.recurrent_weights}
+    return {
+        name: F.dropout(torch.ones_like(getattr(cell, name), requires_grad=False), rate)
+        for name in cell.recurrent_weights
+    }
+
+
+def drop_weights(cell: Cell, noise: Noise) -> Noise:
+    """The noise with each weight's mask turned into the weight as it stands now, entries dropped.
+
+    Done anew in each forward call, so that noise handed from chunk to chunk follows the optimizer, and each chunk has
+    a graph of its own; the parameters themselves stay as they are.
+    """
+    if noise.weights is None:
+        return noise
+    return noise._replace(weights={name: getattr(cell, name) * mask for name, mask in noise.weights.items()})
 
 
 def draw(cell: Cell, rates: Rates, batch_size: int) -> Noise:
@@ -52,7 +66,7 @@ def draw(cell: Cell, rates: Rates, batch_size: int) -> Noise:
     return Noise(
         mask(cell.weight_ih, (batch_size, cell.output_size), rates.recurrent),
         mask(cell.weight_ih, (batch_size, cell.hidden_size), rates.candidate),
-        drop_weights(cell, rates.weight),
+        weight_masks(cell, rates.weight),
     )
 
 

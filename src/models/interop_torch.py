@@ -129,3 +129,5 @@ def connections_in_the_way(rnn: Any) -> Iterator[str]:
         yield f"norm={rnn.norm}"
     if any(len(layer.first_state) for layer in rnn.layers):
         yield "learn_state"
+    if any(layer.zoneout for layer in rnn.layers):
+        yield "zoneout, which evaluation feels too"

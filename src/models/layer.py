@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from src.kernels import Call
 from src.models.cells import Cell
-from src.models.dropout import LayerNoise, Rates, draw, mask
+from src.models.dropout import LayerNoise, Rates, draw, drop_weights, mask
 from src.models.naming import check_name
 
 NO_RATES = Rates()
@@ -93,7 +93,7 @@ class Layer(nn.Module):
             x=x,
             states=(states,),
             lengths=lengths,
-            noises=(noise.cells,) if noise is not None else (),
+            noises=(tuple(map(drop_weights, self.cells, noise.cells)),) if noise is not None else (),
             zoneout=self.zoneout,
             training=self.training,
             recompute=recompute,

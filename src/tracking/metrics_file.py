@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from src.errors import RunError
+from src.errors import RequestError, RunError
 from src.files import write_atomic
 
 
@@ -55,12 +55,17 @@ class MetricsFile:
 
 
 def _whole_lines(path: Path) -> list[str]:
-    """The lines up to the first that is not whole (nothing after it can be trusted)."""
-    lines = []
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+    """The whole lines, without a last one that a killed writer left unfinished.
+
+    Raises:
+        RequestError: a line before the last is damaged.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    for number, line in enumerate(lines, start=1):
         try:
             json.loads(line)
         except ValueError:
-            break
-        lines.append(line)
+            if number == len(lines):
+                return lines[:-1]
+            raise RequestError(f"{path}, line {number}: damaged; take that line out or put it right") from None
     return lines

@@ -21,7 +21,7 @@ class RunFolder:
     """Opens a folder for one run, and closes it with a marker that says how the run ended.
 
     A clean end writes ``DONE``, an error ``FAILED`` with its traceback; a run that a signal ended has neither and can
-    be resumed. While it is open no other process can open it.
+    be resumed; one that could not be resumed is left as it was. While it is open no other process can open it.
 
     Args:
         path: made if missing; a new run is refused where another one lies.
@@ -36,12 +36,15 @@ class RunFolder:
         self.path = Path(path)
         self.config, self.resume = config, resume
         self._lock: int | None = None
+        self._before: dict[str, bytes] = {}  # what a refused resume puts back
 
     def __enter__(self) -> Self:
         self._check()  # before anything is touched
         self._take()
         self._check()  # another process may have been quicker
         remove_leftovers(self.path)
+        kept = (self.path / name for name in ("config.yaml", "DONE", "FAILED"))
+        self._before = {file.name: file.read_bytes() for file in kept if file.exists()}
         for marker in ("DONE", "FAILED"):
             (self.path / marker).unlink(missing_ok=True)
         write_atomic(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
@@ -52,6 +55,9 @@ class RunFolder:
     ) -> None:
         if error is None:
             write_atomic(self.path / "DONE", "")
+        elif self.resume and isinstance(error, RequestError):
+            for name, content in self._before.items():  # nothing was trained: the run is what it was
+                write_atomic(self.path / name, content)
         elif isinstance(error, Exception) and not hasattr(error, "signum"):
             with suppress(OSError, RunError):  # the error itself matters more than the note of it
                 write_atomic(self.path / "FAILED", "".join(traceback.format_exception(error)))
@@ -61,6 +67,11 @@ class RunFolder:
         found = [name for name in MARKS if (self.path / name).exists()]
         if self.resume and "config.yaml" not in found:
             raise RequestError(f"{self.path}: holds no run to resume (no config.yaml in it)")
+        if self.resume and "last.ckpt" not in found and {"best.ckpt", "summary.json"} & set(found):
+            raise RequestError(
+                f"{self.path}: last.ckpt is missing, so there is nothing to go on from; start anew with another"
+                " hydra.run.dir"
+            )
         if found and not self.resume:
             raise RequestError(
                 f"{self.path}: already holds a run ({found[0]}); resume={self.path} goes on with it,"

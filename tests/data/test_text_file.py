@@ -137,6 +137,8 @@ def test_a_file_to_evaluate_on_is_all_val(write: Write) -> None:
         ("f.jsonl", '{"text": 3, "label": 1}\n', "line 1: text is 3, expected a string"),
         ("f.jsonl", '{"text": "a", "label": null}\n', "line 1: label is null, expected a name or number"),
         ("f.jsonl", '{"text": "", "label": 1}\n', "line 1: the text is empty"),
+        ("f.jsonl", '{"text": "\\ud800", "label": 1}\n', "line 1: holds half of a surrogate pair, which is no text"),
+        ("f.jsonl", "[" * 100_000 + "\n", "line 1: a number too long or brackets too deep to read"),
         ("f.parquet", TABLE, "its ending does not tell the format; give data.format=csv, tsv or jsonl"),
         (
             "f.csv",

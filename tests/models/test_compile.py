@@ -13,6 +13,8 @@ STACKS = {
     "loop, recomputing": {"backend": "loop", "cell": "lstm", "recompute": 2},
     "native": {"backend": "native", "cell": "lstm", "link": "residual"},
     "native, both ways": {"backend": "native", "cell": "gru", "bidirectional": True},
+    "fused": {"backend": "fused", "cell": "gru", "bidirectional": True},
+    "auto": {"backend": "auto", "cell": ["lstm", "janet"], "link": "dense"},
     "scan": {"backend": "scan", "cell": ["mgu", "lstm"]},
 }
 

@@ -169,10 +169,17 @@ def test_keras_layers_of_different_cells_stack():
 
 def test_arguments_pass_through_and_the_arrays_set_the_dtype():
     weights = [array.astype("float32") for array in keras.draw(np.random.default_rng(0), "rnn", INPUT, (4,))]
-    rnn = DeepRNN.from_keras(weights, "rnn", activation="relu", zoneout=0.1)
-    assert rnn.layers[0].cell.activation == "relu" and rnn.layers[0].zoneout == (0.1,)
+    rnn = DeepRNN.from_keras(weights, "rnn", activation="relu", recurrent_dropout=0.1)
+    assert rnn.layers[0].cell.activation == "relu" and rnn.layers[0].rates.recurrent == 0.1
     assert {parameter.dtype for parameter in rnn.parameters()} == {torch.float32}
     assert {array.dtype for array in rnn.to_keras()} == {np.dtype("float32")}
+
+
+def test_zoneout_which_evaluation_feels_goes_to_no_other_library():
+    rnn = DeepRNN(INPUT, 4, cell="lstm", zoneout=0.5)
+    for leave in (rnn.to_keras, rnn.to_torch):
+        with pytest.raises(ValueError, match="zoneout"):
+            leave()
 
 
 def test_a_trained_stack_goes_to_keras_with_its_two_biases_summed():

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from src.models import DeepRNN
+from src.models import CELLS, DeepRNN
 from src.models.budget import count_parameters, fit_width
+from src.models.cells import NO_NOISE
 from src.models.dropout import drop_words
 from src.models.penalties import activation_penalty, temporal_penalty
 
@@ -226,6 +227,65 @@ def test_penalties_by_hand():
 def test_word_dropout_leaves_evaluation_alone():
     x = torch.ones(3, 2, 4)
     assert drop_words(x, 0.5, training=False) is x
+
+
+def test_weight_drop_masks_can_be_handed_on_through_truncated_back_propagation():
+    rnn = DeepRNN(3, 4, 2, "lstm", weight_drop=0.5)
+    noise, state = rnn.draw_noise(2), None
+    for _ in range(2):  # each chunk has a graph of its own, over the weights as the last update left them
+        output, state = rnn(torch.randn(5, 2, 3), state, noise=noise)
+        output.sum().backward()
+        state = rnn.detach(state)
+    dropped = noise[0].cells[0].weights["weight_hh"] == 0
+    assert not rnn.layers[0].cells[0].weight_hh.grad[dropped].any()
+    with torch.no_grad():
+        for layer in rnn.layers:
+            layer.cells[0].weight_hh.zero_()
+    plain = DeepRNN(3, 4, 2, "lstm")
+    plain.load_state_dict(rnn.state_dict())
+    x = torch.randn(5, 2, 3)
+    torch.testing.assert_close(rnn(x, noise=noise)[0], plain(x)[0])
+    with pytest.raises(ValueError, match="noise was drawn for 1 layers; this stack has 2"):
+        rnn(x, noise=noise[:1])
+
+
+def test_a_subclass_with_equations_of_its_own_is_not_run_as_its_parent():
+    class Halved(CELLS["gru"]):
+        def step(self, gates, state, noise=NO_NOISE):
+            return type(state)(super().step(gates, state, noise).h / 2)
+
+    rnn = DeepRNN(3, 4, cell=Halved)
+    x = torch.randn(4, 2, 3)
+    found = rnn(x)[0]
+    rnn.backend = "loop"
+    torch.testing.assert_close(found, rnn(x)[0], rtol=0, atol=0)
+    assert "not native: torch.nn has no layer that computes this Halved" in DeepRNN(3, 4, cell=Halved).explain()
+
+
+def test_a_backend_set_later_reaches_both_whole_stacks():
+    rnn = DeepRNN(3, 4, 2, "gru", bidirectional="stacks")
+    rnn.backend = "loop"
+    assert rnn.explain().count("loop (asked for)") == 4
+
+
+def test_explaining_a_noisy_stack_draws_nothing_from_the_generator():
+    rnn = DeepRNN(3, 4, 2, "gru", recurrent_dropout=0.5)
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    rnn.explain()
+    torch.testing.assert_close(torch.rand(4), expected, rtol=0, atol=0)
+
+
+def test_a_budget_finds_the_widths_that_a_cells_options_allow():
+    bought = fit_width(20_000, input_size=8, num_layers=2, cell="lstmp", proj_size=4)
+    assert bought.error < 0.01 and bought.width > 4
+
+
+@pytest.mark.parametrize("lengths", [torch.tensor([2.9, 4.5]), torch.tensor([True, False])])
+def test_lengths_that_are_no_whole_numbers_are_refused(lengths):
+    with pytest.raises(ValueError, match="lengths must be whole numbers"):
+        DeepRNN(3, 4)(torch.zeros(5, 2, 3), lengths=lengths)
 
 
 @pytest.mark.parametrize(

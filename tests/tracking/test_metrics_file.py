@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from src.errors import RunError
+from src.errors import RequestError, RunError
 from src.tracking.metrics_file import MetricsFile, read_metrics
 
 
@@ -62,3 +62,12 @@ def test_full_disk_is_a_run_error() -> None:
     file.path, file.lines = Path("/dev/full"), 0
     with pytest.raises(RunError, match="No space left on device"):
         file.append({"step": 1})
+
+
+def test_a_damaged_line_in_the_middle_is_named_and_nothing_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n[[{"step": 2}\n{"step": 3}\n')
+    before = path.read_bytes()
+    with pytest.raises(RequestError, match=r"metrics.jsonl, line 2: damaged"):
+        MetricsFile(path)
+    assert path.read_bytes() == before

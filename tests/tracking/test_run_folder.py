@@ -93,3 +93,21 @@ def test_folder_under_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RequestError, match="cannot be made"), RunFolder(tmp_path / "file" / "run", CONFIG):
         pass
+
+
+def test_a_resume_that_is_refused_later_leaves_the_run_as_it_was(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", CONFIG) as folder:
+        (folder.path / "last.ckpt").touch()
+    before = content(tmp_path / "run")
+    with pytest.raises(RequestError), RunFolder(tmp_path / "run", CONFIG | {"depth": 3}, resume=True):
+        raise RequestError("last.ckpt is damaged")
+    assert content(tmp_path / "run") == before
+
+
+def test_a_run_with_results_but_no_checkpoint_is_not_trained_anew(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", CONFIG) as folder:
+        (folder.path / "best.ckpt").write_bytes(b"weights")
+    before = content(tmp_path / "run")
+    with pytest.raises(RequestError, match=r"last.ckpt is missing"), RunFolder(tmp_path / "run", CONFIG, resume=True):
+        pass
+    assert content(tmp_path / "run") == before

@@ -24,7 +24,7 @@ struct Rnn {
 
   template <class V>
   static void backward(const V* saved, const V*, const V* dnext, V* dx, V*, V* dprev) {
-    dx[0] = Relu ? (saved[0] > 0 ? dnext[0] : V{}) : dnext[0] * (1 - saved[0] * saved[0]);
+    dx[0] = Relu ? (saved[0] <= 0 ? V{} : dnext[0]) : dnext[0] * (1 - saved[0] * saved[0]);
     dprev[0] = V{};
   }
 };

@@ -30,7 +30,8 @@ class Noise(NamedTuple):
 
     state: Tensor | None = None  # [B, H] on h before the recurrent product (Gal & Ghahramani 2016)
     candidate: Tensor | None = None  # [B, H] on the candidate update (Semeniuta et al. 2016)
-    weights: Mapping[str, Tensor] | None = None  # parameter name -> recurrent weight with entries dropped (Merity 2018)
+    # By parameter name: masks as drawn and handed on; what a cell's step gets is the weights with entries dropped.
+    weights: Mapping[str, Tensor] | None = None  # weight drop (Merity et al. 2018)
 
 
 NO_NOISE = Noise()
@@ -63,6 +64,13 @@ class Cell(nn.Module):
     input_gate: ClassVar[str | None] = None  # the gate that lets the candidate in, where it is another: chrono sets it
     zoneable: ClassVar[tuple[str, ...] | None] = None  # fields of the state that zoneout may hold; None: all
     State: Any = HiddenState  # a NamedTuple whose fields are float tensors [B, *], the output first
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A subclass that writes equations of its own is no longer what torch's layers compute, unless it says so."""
+        super().__init_subclass__(**options)
+        equations = {"project", "step", "transition", "output", "recurrent", "initial_state"}
+        if equations & cls.__dict__.keys() and "native_mode" not in cls.__dict__:
+            cls.native_mode = None  # type: ignore[assignment]
 
     def __init__(
         self,
