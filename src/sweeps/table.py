@@ -94,7 +94,7 @@ def minimal(runs: pd.DataFrame, keys: list[str]) -> list[str]:
     kept: list[str] = []
     splits: set[tuple[int, ...]] = set()
     for key in keys:
-        split = tuple(pd.factorize(runs[key])[0])
+        split = tuple(int(code) for code in pd.factorize(runs[key])[0])
         if split not in splits:
             kept.append(key)
             splits.add(split)
