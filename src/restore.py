@@ -9,8 +9,7 @@ from torch import nn
 
 from src.config import Config, read_config
 from src.data.encoder import TextEncoder
-from src.data.text_data import DataSpec
-from src.data.tokenizer import PAD_ID, UNK_ID
+from src.data.text_data import describe_texts
 from src.errors import RequestError
 from src.files import write_atomic
 from src.tasks.build import build_task
@@ -37,15 +36,7 @@ def restore(folder: str | Path, device: str = "auto") -> Run:
     """
     cfg = read_config(folder)
     encoder = read_encoder(folder)
-    spec = DataSpec(
-        vocab_size=encoder.vocab_size,
-        num_classes=len(encoder.class_names),
-        class_names=encoder.class_names,
-        pad_id=PAD_ID,
-        unk_id=UNK_ID,
-        feature_size=None,
-        majority={},
-    )
+    spec = describe_texts(encoder, majority={})
     task = build_task(cfg, spec)
     model = task.build_model(cfg, spec)
     load_weights(model, Path(folder) / "best.ckpt")

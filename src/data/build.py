@@ -15,9 +15,8 @@ from src.data.imdb import ImdbSource
 from src.data.imdb_full import ImdbFullSource
 from src.data.options import TextOptions
 from src.data.split import EncodedSplit
-from src.data.text_data import DataSpec, TextData
+from src.data.text_data import TextData, describe_texts
 from src.data.text_file import TextFileSource
-from src.data.tokenizer import PAD_ID, UNK_ID
 from src.data.vectors import load_vectors
 from src.errors import RequestError
 
@@ -83,7 +82,11 @@ def build_data(options: TextOptions, seed: int, encoder: TextEncoder | None = No
             TextEncoder.from_dict(content), max_length=options.max_length, keep=options.keep
         )
     return TextData(
-        spec=_describe(whole, encoder, options, fit),
+        spec=describe_texts(
+            encoder,
+            majority={split: float(np.bincount(part.labels).max() / len(part)) for split, part in whole.items()},
+            embedding=_vectors(whole["train"], encoder, options) if fit else None,
+        ),
         splits={split: encoded.cut(encoder.max_length, encoder.keep) for split, encoded in whole.items()},
         encoder=encoder,
         read=lambda: source.read(fit),
@@ -103,19 +106,6 @@ def _encode(corpus: Corpus, encoder: TextEncoder) -> dict[str, EncodedSplit]:
     return {
         name: encoder.encode_whole(split.texts, classes[split.labels].tolist()) for name, split in corpus.splits.items()
     }
-
-
-def _describe(splits: dict[str, EncodedSplit], encoder: TextEncoder, options: TextOptions, fit: bool) -> DataSpec:
-    return DataSpec(
-        vocab_size=encoder.vocab_size,
-        num_classes=len(encoder.class_names),
-        class_names=encoder.class_names,
-        pad_id=PAD_ID,
-        unk_id=UNK_ID,
-        feature_size=None,
-        majority={name: float(np.bincount(split.labels).max() / len(split)) for name, split in splits.items()},
-        embedding=_vectors(splits["train"], encoder, options) if fit else None,
-    )
 
 
 def _vectors(train: EncodedSplit, encoder: TextEncoder, options: TextOptions) -> Tensor | None:

@@ -10,6 +10,7 @@ from src.data.corpus import Corpus
 from src.data.encoder import TextEncoder
 from src.data.loader import BatchLoader
 from src.data.split import EncodedSplit
+from src.data.tokenizer import PAD_ID, UNK_ID
 from src.errors import RequestError, did_you_mean
 
 
@@ -30,6 +31,20 @@ class DataSpec:
     """The trivial baseline of each split: the share of its most frequent class."""
     embedding: Tensor | None = None
     """[vocab_size, E] pretrained vectors to start from."""
+
+
+def describe_texts(encoder: TextEncoder, majority: dict[str, float], embedding: Tensor | None = None) -> DataSpec:
+    """What labelled texts say of themselves once they are encoded; a finished run has no splits to take a share of."""
+    return DataSpec(
+        vocab_size=encoder.vocab_size,
+        num_classes=len(encoder.class_names),
+        class_names=encoder.class_names,
+        pad_id=PAD_ID,
+        unk_id=UNK_ID,
+        feature_size=None,
+        majority=majority,
+        embedding=embedding,
+    )
 
 
 @dataclass(frozen=True, eq=False)

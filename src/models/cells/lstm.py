@@ -35,7 +35,6 @@ class LSTMCell(TransitionCell):
 
     gates = ("i", "f", "g", "o")
     forget_gate, input_gate = "f", "i"
-    input_gate = "i"
     norm_groups = (4,)
     State = LSTMState
 
