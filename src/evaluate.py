@@ -28,10 +28,10 @@ def main() -> None:
     else:
         data = build_data(run.cfg.data, run.cfg.seed)
         keep_encoder(Path(folder), data.encoder)
-    loader = data.loader(split, run.cfg.batch_size, bucket=run.cfg.trainer.bucket)
-    metrics = evaluate(run.task, run.model, loader, run.device, run.cfg.amp).compute()
+    batches = run.task.batches(data, split, run.cfg.batch_size, bucket=run.cfg.trainer.bucket)
+    metrics = evaluate(run.task, run.model, batches, run.device, run.cfg.amp).compute()
     result = {f"{split}/{name}": value for name, value in metrics.items()}
-    baseline = run.task.baseline(data.spec, split).get(run.cfg.trainer.monitor.rpartition("/")[2])
+    baseline = run.task.baseline(data, split).get(run.cfg.trainer.monitor.rpartition("/")[2])
     if baseline is not None:
         result[f"{split}/baseline"] = baseline  # what the trivial predictor reaches in the monitored metric
     print(json.dumps(result | {"examples": len(data.split(split))}))

@@ -12,7 +12,7 @@ class Batch(NamedTuple):
     inputs: Tensor
     """[T, B] int64 ids, or [T, B, I] floats."""
     targets: Tensor
-    """[B] int64 classes; -1 where the class is not known."""
+    """[B] int64 classes, or [T, B] the id to come after each step; -1 where it is not known."""
     lengths: Tensor
     """[B] int64, the valid steps of each column."""
 

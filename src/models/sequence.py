@@ -1,6 +1,7 @@
 """The models that tasks train: an embedding, a DeepRNN, and a head."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -121,20 +122,55 @@ def initialise_as_keras(embedding: nn.Embedding, head: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-class SequenceClassifier(nn.Module):
-    """Token ids -> embedding -> DeepRNN -> pooling -> logits.
+class SequenceEncoder(nn.Module):
+    """Token ids -> embedding -> DeepRNN: what a classifier and a language model share, by the same names of weights.
 
     Args:
         vocab_size: V, rows of the embedding.
-        num_outputs: logits; 1 for a sigmoid head.
         embedding_dim: E; must be the stack's input size.
         rnn: the stack, time-major.
-        pooling: last, max, mean, attention, or several joined by ``+``; see ``Pooling``.
         word_dropout, embedding_dropout: see ``Embedding``.
         input_dropout: on the features of the vectors, one mask a sequence (Gal & Ghahramani 2016).
+        pad_id: the id of padding, whose vector stays zero; None: there is none.
+    Raises:
+        ValueError: for a rate outside [0, 1), or a stack of another input size.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_dim: int,
+        rnn: DeepRNN,
+        word_dropout: float = 0.0,
+        embedding_dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        pad_id: int | None = None,
+    ) -> None:
+        super().__init__()
+        if rnn.input_size != embedding_dim or rnn.batch_first:
+            raise ValueError(f"the stack must be time-major and read {embedding_dim} features, not {rnn.input_size}")
+        self.embedding = Embedding(vocab_size, embedding_dim, pad_id, word_dropout, embedding_dropout)
+        self.input_dropout = check_rate("input_dropout", input_dropout)
+        self.rnn = rnn
+
+    def read(self, ids: Tensor, lengths: Tensor | None = None, state: Any = None) -> tuple[Tensor, tuple[Any, ...]]:
+        """ids [T, B], lengths [B] and the stack's state -> the stack's outputs [T, B, F] and its state afterwards."""
+        embedded = self.embedding(ids)
+        if self.training:
+            locked = mask(embedded, embedded.shape[1:], self.input_dropout)
+            embedded = drop_outputs(embedded, locked, 0.0, training=True)
+        return self.rnn(embedded, state, lengths)
+
+
+class SequenceClassifier(SequenceEncoder):
+    """Token ids -> embedding -> DeepRNN -> pooling -> logits.
+
+    Args:
+        vocab_size, embedding_dim, rnn, word_dropout, embedding_dropout, input_dropout, pad_id: see ``SequenceEncoder``.
+        num_outputs: logits; 1 for a sigmoid head.
+        pooling: last, max, mean, attention, or several joined by ``+``; see ``Pooling``.
         dropout: on the pooled features.
         head_hidden: widths of hidden layers in the head (deep output); none: a linear head.
-        pad_id: the id of padding.
         init: ``keras`` starts embedding and head as Keras does, anything else as torch does.
     Raises:
         ValueError: for an unknown pooling, a rate outside [0, 1), or a stack of another input size.
@@ -155,12 +191,7 @@ class SequenceClassifier(nn.Module):
         pad_id: int = 0,
         init: str = "torch",
     ) -> None:
-        super().__init__()
-        if rnn.input_size != embedding_dim or rnn.batch_first:
-            raise ValueError(f"the stack must be time-major and read {embedding_dim} features, not {rnn.input_size}")
-        self.embedding = Embedding(vocab_size, embedding_dim, pad_id, word_dropout, embedding_dropout)
-        self.input_dropout = check_rate("input_dropout", input_dropout)
-        self.rnn = rnn
+        super().__init__(vocab_size, embedding_dim, rnn, word_dropout, embedding_dropout, input_dropout, pad_id)
         self.pooling = Pooling(pooling, rnn.output_size, rnn.bidirectional)
         self.head = deep_output(self.pooling.output_size, head_hidden, num_outputs, check_rate("dropout", dropout))
         if init == "keras":
@@ -170,11 +201,7 @@ class SequenceClassifier(nn.Module):
 
     def encode(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """ids [T, B] and lengths [B] -> the stack's outputs [T, B, F]."""
-        embedded = self.embedding(ids)
-        if self.training:
-            locked = mask(embedded, embedded.shape[1:], self.input_dropout)
-            embedded = drop_outputs(embedded, locked, 0.0, training=True)
-        return self.rnn(embedded, lengths=lengths)[0]
+        return self.read(ids, lengths)[0]
 
     def classify(self, output: Tensor, lengths: Tensor) -> Tensor:
         """Outputs [T, B, F] -> logits [B, num_outputs]."""

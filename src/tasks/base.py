@@ -1,5 +1,6 @@
 """What a task is: it knows what a batch means, and nobody else does."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -19,7 +20,10 @@ class StepResult(NamedTuple):
     outputs: dict[str, Tensor]
     """Detached, on the device; what the metrics need."""
     carry: Any = None
-    """State for the next batch, where the task has one."""
+    """State for the next batch, where the task has one: tensors [B, *], batch axis first, cut from their history, in
+    tuples of any depth. A checkpoint keeps the structure and not the types: named tuples come back as plain ones."""
+    lr_scale: float = 1.0
+    """Factor of the learning rate for an update by this batch."""
 
 
 class Metrics(Protocol):
@@ -38,22 +42,35 @@ class Metrics(Protocol):
         """Return the metrics of all batches so far, by name and without the split's prefix."""
 
 
+class Loader(Protocol):
+    """Hands out the batches of an epoch."""
+
+    def __len__(self) -> int:
+        """Batches an epoch, the same in every one."""
+
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """Iterate over the batches of this epoch from this one on."""
+
+
 class Task(Protocol):
     """Builds its model from what the data says of itself, and gives loss and metrics for a batch."""
 
     def build_model(self, cfg: Config, spec: DataSpec) -> nn.Module:
         """Make the model; ``RequestError`` where config and data do not fit."""
 
+    def batches(self, data: TextData, split: str, batch_size: int, **how: Any) -> Loader:
+        """Cut a split into batches, ``how`` as ``TextData.loader`` takes it; a language model reads one long stream."""
+
     def count(self, batch: Batch) -> int:
         """Elements that the loss of this batch is the mean of, known without asking the device."""
 
     def step(self, model: nn.Module, batch: Batch, carry: Any) -> StepResult:
-        """Run the model on a batch that is on its device."""
+        """Run the model on a batch that is on its device; ``carry`` is what the batch before it left, first None."""
 
     def new_metrics(self) -> Metrics:
         """Start the metrics of one pass over a split."""
 
-    def baseline(self, spec: DataSpec, split: str) -> dict[str, float]:
+    def baseline(self, data: TextData, split: str) -> dict[str, float]:
         """Return what the trivial predictor reaches, by the names that ``Metrics.compute`` uses."""
 
     def report(self, model: nn.Module, data: TextData, split: str, folder: Path) -> dict[str, Path]:

@@ -75,6 +75,10 @@ class Classification:
                 model.embedding.weight.copy_(vectors)
         return model
 
+    def batches(self, data: TextData, split: str, batch_size: int, **how: Any) -> BatchLoader:
+        """The examples of a split, padded."""
+        return data.loader(split, batch_size, **how)
+
     def count(self, batch: Batch) -> int:
         """Sequences of the batch."""
         return batch.targets.shape[0]
@@ -120,9 +124,9 @@ class Classification:
         """Start one pass over a split."""
         return ClassificationMetrics(len(self.classes))
 
-    def baseline(self, spec: DataSpec, split: str) -> dict[str, float]:
+    def baseline(self, data: TextData, split: str) -> dict[str, float]:
         """The accuracy of always answering the most frequent class."""
-        return {"accuracy": spec.majority[split]}
+        return {"accuracy": data.spec.majority[split]}
 
     @torch.inference_mode()
     def predict(self, model: nn.Module, loader: BatchLoader) -> Tensor:

@@ -80,6 +80,11 @@ def to_plain(value: Any) -> Any:
     raise TypeError(f"a checkpoint holds plain values only, not {type(value).__name__}")
 
 
+def as_tuples(value: Any) -> Any:
+    """Carried state as a checkpoint gives it back, its lists tuples again (of no name)."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value
+
+
 def to_device(value: Any, device: torch.device) -> Any:
     """Move the tensors of nested plain state to a device."""
     if isinstance(value, Tensor):

@@ -18,10 +18,10 @@ from src.files import remove_leftovers
 from src.tasks.base import Task
 from src.tracking import Tracker
 from src.training.averaging import MovingAverage
-from src.training.checkpoint import fill, load_checkpoint, load_weights, save_checkpoint, to_device
+from src.training.checkpoint import as_tuples, fill, load_checkpoint, load_weights, save_checkpoint, to_device
 from src.training.evaluation import Batches, FirstBatches, evaluate
 from src.training.gradients import Update, Updater
-from src.training.optim import Schedule, build_optimizer
+from src.training.optim import Schedule, build_optimizer, scaled_lr
 from src.training.precision import autocast, make_scaler, rng_state, set_rng_state
 from src.training.profiling import Stepper, profiler
 from src.training.stopping import EarlyStopping, Interrupted, Position, Signals, catch_signals
@@ -136,7 +136,7 @@ class Trainer:
 
     def _train_step(self, batches: list[Batch]) -> None:
         """One update of the weights, by the gradient of the mean loss over all elements of these batches together."""
-        counts, losses, tokens = [self.task.count(batch) for batch in batches], [], 0
+        counts, losses, scales, tokens = [self.task.count(batch) for batch in batches], [], [], 0
         total = max(sum(counts), 1)
         for batch, count in zip(batches, counts, strict=True):
             tokens += int(batch.lengths.sum())  # before the batch moves: the host has it
@@ -148,9 +148,10 @@ class Trainer:
             self.carry = result.carry
             self.epoch_metrics.update(result, batch)
             losses.append(loss.detach())
+            scales.append(result.lr_scale)
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
-        lr = self.optimizer.param_groups[0]["lr"]
-        norm, norms_P = self.update(loss)
+        with scaled_lr(self.optimizer, sum(scales) / len(scales)) as lr:
+            norm, norms_P = self.update(loss)
         self.schedule.step()
         if self.average is not None:
             self.average.update()
@@ -253,6 +254,7 @@ class Trainer:
                 " steps; debug=anomaly finds the operation"
             )
         self.finding = finding
+        self.carry = None  # what went through a step that failed may be broken itself
 
     def _log_training(self) -> None:
         """Write a line of the means since the last one, if there was a step since."""
@@ -284,7 +286,7 @@ class Trainer:
         model = self.average.module if self.average is not None and split == "val" else self.model
         between = self._save_if_told_to_end if split == "val" else lambda: None
         metrics = evaluate(self.task, model, batches, self.device, self.cfg.amp, between).compute()
-        baseline = self.task.baseline(self.data.spec, split).get(self.cfg.trainer.monitor.rpartition("/")[2])
+        baseline = self.task.baseline(self.data, split).get(self.cfg.trainer.monitor.rpartition("/")[2])
         named = {f"{split}/{name}": value for name, value in metrics.items()}
         return named if baseline is None else named | {f"{split}/baseline": baseline}
 
@@ -299,7 +301,8 @@ class Trainer:
     def _batches(self, split: str) -> Batches:
         """The batches of a split, or as many of them as the debug options leave."""
         trainer, first = self.cfg.trainer, "train" if self.cfg.trainer.overfit else split
-        loader = self.data.loader(
+        loader = self.task.batches(
+            self.data,
             first,
             self.cfg.batch_size,
             shuffle=first == "train",
@@ -368,7 +371,7 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.stopping.load_state_dict(state["stopping"])
         self.best, self.latest, self.position = state["best"], state["latest"], Position(**state["position"])
-        self.carry = to_device(state["carry"], self.device)
+        self.carry = as_tuples(to_device(state["carry"], self.device))
         self.window, self.epoch_window = Window(**state["window"]), Window(**state["epoch_window"])
         self.epoch_metrics.load_state_dict(to_device(state["epoch_metrics"], self.device))
         self.tracker.cut(state["lines"])

@@ -1,7 +1,8 @@
 """Optimizers and learning-rate schedules, by the names that stand in conf/."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -60,6 +61,19 @@ def step_unless(optimizer: Optimizer, skip: Tensor) -> None:
         step_or_undo(optimizer, skip)
     elif not skip.item():
         optimizer.step()
+
+
+@contextmanager
+def scaled_lr(optimizer: Optimizer, factor: float) -> Iterator[float]:
+    """Multiply the learning rates while the block runs; gives the first group's."""
+    before = [group["lr"] for group in optimizer.param_groups]
+    for group, lr in zip(optimizer.param_groups, before, strict=True):
+        group["lr"] = lr * factor
+    try:
+        yield optimizer.param_groups[0]["lr"]
+    finally:
+        for group, lr in zip(optimizer.param_groups, before, strict=True):
+            group["lr"] = lr
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from src.config import Config
 from src.data.batch import Batch
 from src.data.build import build_data
-from src.data.text_data import DataSpec
+from src.data.text_data import DataSpec, TextData
 from src.errors import RequestError
 from src.tasks.base import StepResult
 from src.tasks.build import build_task
@@ -109,7 +109,7 @@ def test_metrics_count_a_class_that_nobody_names_as_zero() -> None:
 
 
 def test_the_baseline_is_the_share_of_the_most_frequent_class() -> None:
-    assert Classification(options(), TWO).baseline(TWO, "val") == {"accuracy": 0.75}
+    assert Classification(options(), TWO).baseline(TextData(TWO, {}, None, None), "val") == {"accuracy": 0.75}
 
 
 def test_a_head_that_does_not_fit_the_data_is_refused() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from src.errors import RequestError, RunError
 from src.files import atomic_file, write_atomic
-from src.training.checkpoint import load_checkpoint, load_weights, save_checkpoint, to_plain
+from src.training.checkpoint import as_tuples, load_checkpoint, load_weights, save_checkpoint, to_plain
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +107,8 @@ def test_nested_state_becomes_plain(tmp_path: Path) -> None:
     state = {"carry": ((torch.ones(2), None), [torch.zeros(1)]), "name": "x"}
     assert to_plain(state)["carry"][0][1] is None
     save_checkpoint(tmp_path / "a.ckpt", state)
-    assert torch.equal(load_checkpoint(tmp_path / "a.ckpt")["carry"][0][0], torch.ones(2))
+    read = load_checkpoint(tmp_path / "a.ckpt")["carry"]
+    assert torch.equal(read[0][0], torch.ones(2))
+    assert as_tuples(read) == ((read[0][0], None), (read[1][0],))
     with pytest.raises(TypeError, match="plain values only, not object"):
         to_plain({"bad": object()})
