@@ -197,8 +197,10 @@ class TrainerConfig(Section):
     """Epochs between two evaluations."""
     checkpoint_minutes: PositiveFloat
     """Minutes between two ``last.ckpt`` within an epoch."""
-    average: Annotated[float, Field(gt=0, lt=1)] | None
-    """Decay of the moving average of the weights that is evaluated and kept; none without."""
+    average: Annotated[float, Field(gt=0, lt=1)] | Literal["uniform"] | None
+    """Decay of the moving average of the weights that is evaluated and kept, or ``uniform``; none without."""
+    average_after: PositiveInt | None
+    """The average begins at an evaluation worse than the best of those more than so many before it (NT-ASGD)."""
     progress: bool
     summary: bool
     limit_batches: PositiveInt | None
@@ -209,6 +211,12 @@ class TrainerConfig(Section):
     """Write where the time goes to ``profile.txt`` and ``trace.json`` in the run folder."""
     anomaly: bool
     """Stop at the operation whose gradient is not a number (slow)."""
+
+    @model_validator(mode="after")
+    def _begins_an_average(self) -> Self:
+        if self.average_after is not None and self.average is None:
+            raise ValueError("average_after says when an average begins: it needs trainer.average, such as uniform")
+        return self
 
 
 class LoggerConfig(Section):

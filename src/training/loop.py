@@ -17,7 +17,7 @@ from src.errors import RequestError, RunError, did_you_mean
 from src.files import remove_leftovers
 from src.tasks.base import Task
 from src.tracking import Tracker
-from src.training.averaging import MovingAverage
+from src.training.averaging import WeightAverage
 from src.training.checkpoint import as_tuples, fill, load_checkpoint, load_weights, save_checkpoint, to_device
 from src.training.evaluation import Batches, FirstBatches, evaluate
 from src.training.gradients import Update, Updater
@@ -60,7 +60,10 @@ class Trainer:
         self.cfg, self.task, self.data = cfg, task, data
         self.tracker, self.run_dir, self.device = tracker, run_dir, device
         self.model = model.to(device)
-        self.average = MovingAverage(self.model, cfg.trainer.average) if cfg.trainer.average else None
+        trainer = cfg.trainer
+        self.average = (
+            WeightAverage(self.model, trainer.average, trainer.average_after, trainer.mode) if trainer.average else None
+        )
         if cfg.compile:
             self.model.compile()
         self.train_batches, self.val_batches = self._batches("train"), self._batches("val")
@@ -181,6 +184,8 @@ class Trainer:
             if whole:  # what a limit adds must not count for a run that goes on
                 self.stopping.count(better)
                 self.schedule.evaluated(value)
+                if self.average is not None:
+                    self.average.evaluated(value)
         self._tick()
         self.tracker.log_evaluation(metrics, position, better)
         if whole:
@@ -283,7 +288,8 @@ class Trainer:
     def _evaluate(self, split: str) -> dict[str, float]:
         """Metrics of the weights that the run is judged by, with the trivial baseline of the monitored one beside."""
         batches = self.val_batches if split == "val" else self._batches(split)
-        model = self.average.module if self.average is not None and split == "val" else self.model
+        averaged = self.average is not None and self.average.judges and split == "val"
+        model = self.average.module if self.average is not None and averaged else self.model
         between = self._save_if_told_to_end if split == "val" else lambda: None
         metrics = evaluate(self.task, model, batches, self.device, self.cfg.amp, between).compute()
         baseline = self.task.baseline(self.data, split).get(self.cfg.trainer.monitor.rpartition("/")[2])
@@ -337,8 +343,8 @@ class Trainer:
         """Everything that the rest of the run depends on."""
         return {
             "model": self.model.state_dict(),
-            "average": self.average.module.state_dict() if self.average is not None else None,
-            "averaged": self.average.updates if self.average is not None else 0,
+            "average": self.average.module.state_dict() if self.average is not None and self.average.judges else None,
+            "averaging": self.average.state_dict() if self.average is not None else None,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -364,8 +370,9 @@ class Trainer:
         state = load_checkpoint(checkpoint)
         fill(self.model, state["model"])
         if self.average is not None:
-            fill(self.average.module, state["average"])
-            self.average.updates = state["averaged"]
+            self.average.load_state_dict(state["averaging"])
+            if self.average.judges:
+                fill(self.average.module, state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
