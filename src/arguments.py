@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NoReturn
 
 from hydra import compose, initialize_config_dir
@@ -11,11 +10,11 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import OmegaConf
 
+from src.choices import CONF
 from src.config import compose_config, read_config, with_keys
-from src.data.options import DataConfig
+from src.data.options import DataOptions
 from src.errors import RequestError, did_you_mean
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
 VERBATIM = ("text", "prompt", "run", "resume", "init_from", "data.path")
 """Keys whose values Hydra's grammar must not read: free text and paths."""
 RESUMABLE = ("epochs", "max_minutes", "max_steps", "device", "threads", "trainer.progress", "trainer.summary")
@@ -132,7 +131,7 @@ def read_arguments(
     return given, overrides
 
 
-def compose_data(own: DataConfig, overrides: list[str]) -> DataConfig:
+def compose_data(own: DataOptions, overrides: list[str]) -> DataOptions:
     """The data that ``data=… data.key=…`` ask for; without ``data=`` a run's own, with the typed keys changed."""
     anew = value_of("data", overrides) is not None
     path = getattr(own, "path", None)

@@ -12,11 +12,13 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
-from src.data.options import DataConfig
+from src.choices import Options as Section
+from src.choices import options_by_name
+from src.data.options import DataOptions
 from src.errors import RequestError, did_you_mean
-from src.tasks.options import ClassificationConfig
+from src.tasks.options import TaskOptions
 
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -37,12 +39,6 @@ def _device(value: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
         raise ValueError("should be auto, cpu, mps, cuda or cuda:N")
     return value
-
-
-class Section(BaseModel):
-    """A part of the configuration: immutable, no unknown keys, no silent conversion of types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class ModelConfig(Section):
@@ -261,8 +257,8 @@ class Config(Section):
     model: ModelConfig
     link: LinkOptions
     regularise: RegulariseConfig
-    task: ClassificationConfig
-    data: DataConfig
+    task: Annotated[SerializeAsAny[TaskOptions], BeforeValidator(options_by_name("task"))]
+    data: Annotated[SerializeAsAny[DataOptions], BeforeValidator(options_by_name("data"))]
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
     trainer: TrainerConfig

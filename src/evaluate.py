@@ -24,17 +24,20 @@ def main() -> None:
     folder, split = request["run"], request.get("split", "val")
     run = restore(folder, request.get("device", "auto"))
     if overrides:
-        data = build_data(compose_data(run.cfg.data, overrides), run.cfg.seed, run.encoder)
+        options = compose_data(run.cfg.data, overrides)
+        data = build_data(options, run.cfg.seed, run.encoder)
+        run.spec.refuse_other(data.spec, options.name)
     else:
         data = build_data(run.cfg.data, run.cfg.seed)
-        keep_encoder(Path(folder), data.encoder)
+        if data.encoder is not None:
+            keep_encoder(Path(folder), data.encoder)
     batches = run.task.batches(data, split, run.cfg.batch_size, bucket=run.cfg.trainer.bucket)
     metrics = evaluate(run.task, run.model, batches, run.device, run.cfg.amp).compute()
     result = {f"{split}/{name}": value for name, value in metrics.items()}
     baseline = run.task.baseline(data, split).get(run.cfg.trainer.monitor.rpartition("/")[2])
     if baseline is not None:
         result[f"{split}/baseline"] = baseline  # what the trivial predictor reaches in the monitored metric
-    print(json.dumps(result | {"examples": len(data.split(split))}))
+    print(json.dumps(result | {"examples": len(data.splits[split])}))
 
 
 if __name__ == "__main__":

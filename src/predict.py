@@ -25,6 +25,8 @@ def main() -> None:
     from src.restore import restore  # late: a wrong request needs no torch
 
     run = restore(request["run"], request.get("device", "auto"))
+    if run.encoder is None:
+        raise RequestError(f"run={request['run']}: trained on data={run.cfg.data.name}, which has no texts to label")
     together = 1 if sys.stdin.isatty() else 256
     while chunk := list(islice(texts, together)):
         for prediction in run.task.label(run.model, run.encoder, chunk):

@@ -8,7 +8,10 @@ import torch
 from torch import nn
 
 from src.config import Config, read_config
+from src.data.base import DataSpec
+from src.data.build import build_data
 from src.data.encoder import TextEncoder
+from src.data.options import TextOptions
 from src.data.text_data import describe_texts
 from src.errors import RequestError
 from src.files import write_atomic
@@ -19,10 +22,13 @@ ENCODER = "encoder.json"
 
 
 class Run(NamedTuple):
-    """A trained model and all that stands between it and a text."""
+    """A trained model and all that stands between it and its data."""
 
     cfg: Config
-    encoder: TextEncoder
+    encoder: TextEncoder | None
+    """What makes texts ids, None where the run's data is no text."""
+    spec: DataSpec
+    """What the data of the run said of itself."""
     task: Any
     model: nn.Module
     device: torch.device
@@ -35,13 +41,16 @@ def restore(folder: str | Path, device: str = "auto") -> Run:
         RequestError: the folder holds no run, or something in it is missing or damaged.
     """
     cfg = read_config(folder)
-    encoder = read_encoder(folder)
-    spec = describe_texts(encoder, majority={})
+    if isinstance(cfg.data, TextOptions):  # a text needs no more than the encoder; the training texts may be gone
+        encoder = read_encoder(folder)
+        spec = describe_texts(encoder, accuracy={})
+    else:
+        encoder, spec = None, build_data(cfg.data, cfg.seed).spec
     task = build_task(cfg, spec)
     model = task.build_model(cfg, spec)
     load_weights(model, Path(folder) / "best.ckpt")
     target = pick_device(device)
-    return Run(cfg, encoder, task, model.to(target).eval(), target)
+    return Run(cfg, encoder, spec, task, model.to(target).eval(), target)
 
 
 def read_encoder(folder: str | Path) -> TextEncoder:

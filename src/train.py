@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from src import cli
-from src.arguments import CONF
+from src.choices import CONF
 from src.config import Config
 
 
@@ -15,18 +15,19 @@ def train(cfg: Config, folder: Path) -> float | None:
     from src.data.build import build_data  # late: --help and a wrong request need no torch
     from src.restore import keep_encoder
     from src.tasks.build import build_task
-    from src.tasks.stack import spend_budget
+    from src.tasks.stack import input_size, spend_budget
     from src.tracking import RunFolder, Tracker
     from src.training import Trainer, prepare
 
     device = prepare(device=cfg.device, seed=cfg.seed, deterministic=cfg.deterministic, threads=cfg.threads)
     data = build_data(cfg.data, cfg.seed)
     task = build_task(cfg, data.spec)
-    cfg = spend_budget(cfg, cfg.task.embedding)
+    cfg = spend_budget(cfg, input_size(cfg, data.spec))
     model = task.build_model(cfg, data.spec)
     resume = cfg.resume is not None
     with RunFolder(folder, cfg.to_dict() | {"resume": None}, resume=resume), Tracker(cfg, folder) as tracker:
-        keep_encoder(folder, data.encoder)
+        if data.encoder is not None:
+            keep_encoder(folder, data.encoder)
         trainer = Trainer(cfg, model, task, data, tracker, folder, device)
         if resume:
             trainer.resume()

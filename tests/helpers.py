@@ -9,7 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from src.arguments import CONF
+from src.choices import CONF
 from src.kernels import fused
 
 needs_fused = pytest.mark.skipif(fused.why_not() is not None, reason=str(fused.why_not()))

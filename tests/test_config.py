@@ -11,9 +11,9 @@ import yaml
 from helpers import composed
 from pydantic import BaseModel
 
-from src.arguments import CONF
+from src.choices import CONF, ROOMS, known, module_of
 from src.config import Config, LinkOptions, LoggerOptions, OptimizerConfig, SchedulerConfig, compose_config, read_config
-from src.data.options import DataConfig, TokenizerOptions
+from src.data.options import TokenizerOptions
 from src.errors import RequestError
 from src.models.cells import CELLS
 from src.models.init import INITS
@@ -88,7 +88,6 @@ def test_classes_hold_no_defaults_so_that_yaml_holds_them_all() -> None:
     [
         ("link", tags(LinkOptions)),
         ("link", set(LINKS)),
-        ("data", tags(DataConfig)),
         ("data/tokenizer", tags(TokenizerOptions)),
         ("optimizer", tags(OptimizerConfig)),
         ("scheduler", tags(SchedulerConfig)),
@@ -98,6 +97,16 @@ def test_classes_hold_no_defaults_so_that_yaml_holds_them_all() -> None:
 )
 def test_each_choice_has_a_file_and_a_class(folder: str, known: set[str]) -> None:
     assert names(folder) == known
+
+
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group in ROOMS for name in known(group)])
+def test_each_data_set_and_task_has_a_module_of_its_name_whose_options_are_those_of_its_file(
+    group: str, name: str
+) -> None:
+    fields = module_of(group, name).Options.model_fields
+    assert typing.get_args(fields["name"].annotation) == (name,)
+    assert set(composed(f"{group}={name}")[group]) == set(fields)
+    assert all(field.is_required() for field in fields.values())
 
 
 @pytest.mark.parametrize("cell", sorted(CELLS))

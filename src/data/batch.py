@@ -12,7 +12,8 @@ class Batch(NamedTuple):
     inputs: Tensor
     """[T, B] int64 ids, or [T, B, I] floats."""
     targets: Tensor
-    """[B] int64 classes, or [T, B] the id to come after each step; -1 where it is not known."""
+    """[B] int64 classes (-1 where the class is not known), or [B, O] floats; where every step has one [T, B] (the id to
+    come after it, say) or [T, B, O]."""
     lengths: Tensor
     """[B] int64, the valid steps of each column."""
 

@@ -1,122 +1,27 @@
-"""The way in: from the options of a data set to encoded splits."""
+"""The way in: from the options of a data set to the data."""
 
-import dataclasses
-import logging
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
-from torch import Tensor
-
-from src.data.cache import Cache, cache_key
-from src.data.corpus import Corpus, Source
+from src.choices import module_of
+from src.data.base import Data
 from src.data.encoder import TextEncoder
-from src.data.imdb import ImdbSource
-from src.data.imdb_full import ImdbFullSource
-from src.data.options import TextOptions
-from src.data.split import EncodedSplit
-from src.data.text_data import TextData, describe_texts
-from src.data.text_file import TextFileSource
-from src.data.vectors import load_vectors
+from src.data.options import DataOptions, TextOptions
 from src.errors import RequestError
 
-log = logging.getLogger(__name__)
 
-DATASETS: dict[str, Callable[[Any, int], Source]] = {
-    "imdb": ImdbSource,
-    "imdb_full": ImdbFullSource,
-    "text_file": TextFileSource,
-}
-"""Name to source: called with the options of its own class and the seed of the holdout."""
-
-_NOT_IN_KEY = {
-    "path",
-    "val_path",
-    "test_path",
-    "url",
-    "md5",
-    "cache_dir",
-    "embedding_path",
-    "max_length",
-    "keep",
-    "crop",
-    "cooccurrence",
-}
-"""Options that leave the cached ids as they are: where the content lies (the fingerprint says what it is), and what
-is done to them later. Whole texts are cached; cutting them takes milliseconds."""
-
-
-def build_data(options: TextOptions, seed: int, encoder: TextEncoder | None = None) -> TextData:
-    """Read, split and encode a data set, or take it from the cache.
+def build_data(options: DataOptions, seed: int, encoder: TextEncoder | None = None) -> Data:
+    """Make, or read, split and encode, a data set.
 
     Args:
-        options: one of the classes of ``src.data.options``.
-        seed: the run's; it cuts the holdout where ``options.split_seed`` is None.
-        encoder: that of a finished run, to evaluate it on this data: nothing is learned from the data then, and the
+        options: the ``Options`` of its module.
+        seed: the run's.
+        encoder: that of a finished run on texts, to evaluate it on these: nothing is learned from them then, and the
             encoder's own length rule and classes hold.
 
     Raises:
         RequestError: the data is missing, damaged or not what it should be.
     """
-    fit = encoder is None
-    name: str = options.name  # type: ignore[attr-defined]
-    split_seed = seed if options.split_seed is None else options.split_seed
-    source = DATASETS[name](options, split_seed)
-    cache = Cache(options.cache_dir)
-    key = cache_key(
-        content=source.fingerprint(),
-        options=options.model_dump(exclude=_NOT_IN_KEY),
-        split_seed=split_seed,
-        encoder=encoder and [encoder.tokenizer.to_dict(), encoder.class_names],
-    )
-    entry = cache.load(f"{name}-{key}")
-    if entry is None:
-        log.info("encoding %s (once, then from the cache)", name)
-        corpus = source.read(fit)
-        encoder = encoder or TextEncoder.fit(corpus.splits["train"].texts, options, corpus.class_names)
-        whole = _encode(corpus, encoder)
-        cache.save(f"{name}-{key}", whole, encoder.to_dict())
-    else:
-        whole, content = entry
-        encoder = encoder or dataclasses.replace(
-            TextEncoder.from_dict(content), max_length=options.max_length, keep=options.keep
-        )
-    return TextData(
-        spec=describe_texts(
-            encoder,
-            majority={split: float(np.bincount(part.labels).max() / len(part)) for split, part in whole.items()},
-            embedding=_vectors(whole["train"], encoder, options) if fit else None,
-        ),
-        splits={split: encoded.cut(encoder.max_length, encoder.keep) for split, encoded in whole.items()},
-        encoder=encoder,
-        read=lambda: source.read(fit),
-        crop=options.crop,
-    )
-
-
-def _encode(corpus: Corpus, encoder: TextEncoder) -> dict[str, EncodedSplit]:
-    """Encode every split, with the encoder's numbers for the classes."""
-    unknown = [name for name in corpus.class_names if name not in encoder.class_names]
-    if unknown:
-        raise RequestError(
-            f"the model does not know the label {unknown[0]!r} of this data; it tells apart"
-            f" {', '.join(encoder.class_names)}"
-        )
-    classes = np.array([encoder.class_names.index(name) for name in corpus.class_names])
-    return {
-        name: encoder.encode_whole(split.texts, classes[split.labels].tolist()) for name, split in corpus.splits.items()
-    }
-
-
-def _vectors(train: EncodedSplit, encoder: TextEncoder, options: TextOptions) -> Tensor | None:
-    """Where the word vectors of a new model start, if not at random."""
-    if options.cooccurrence is not None:
-        from src.data.cooccurrence import cooccurrence_vectors  # late: it brings scipy and scikit-learn
-
-        log.info("making word vectors of the training texts")
-        return cooccurrence_vectors(train, encoder.vocab_size, options.cooccurrence)
-    if options.embedding_path is None:
-        return None
-    table, coverage = load_vectors(options.embedding_path, encoder.tokenizer.tokens)
-    log.info("%s has vectors for %.1f %% of the vocabulary", options.embedding_path, 100 * coverage)
-    return table
+    build = module_of("data", options.name).build
+    if encoder is None:
+        return build(options, seed)
+    if not isinstance(options, TextOptions):
+        raise RequestError(f"data={options.name}: the run reads texts, and this data has none")
+    return build(options, seed, encoder)

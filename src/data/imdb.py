@@ -5,13 +5,28 @@ import hashlib
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 from src.data.corpus import Corpus, Examples
-from src.data.options import ImdbOptions
+from src.data.encoder import TextEncoder
+from src.data.encoding import build_text
+from src.data.options import TextOptions
+from src.data.text_data import TextData
 from src.errors import RequestError
 
 SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
 CLASS_NAMES = ("neg", "pos")
+
+
+class Options(TextOptions):
+    """``conf/data/imdb.yaml``."""
+
+    name: Literal["imdb"]
+
+
+def build(options: Options, seed: int, encoder: TextEncoder | None = None) -> TextData:
+    """Read and encode the reviews (see ``build_text``)."""
+    return build_text(ImdbSource, options, seed, encoder)
 
 
 def package_file() -> Path:
@@ -28,7 +43,7 @@ class ImdbSource:
     96 of the reviews stand in it twice. They are kept, as in everybody's IMDb.
     """
 
-    def __init__(self, options: ImdbOptions, split_seed: int) -> None:
+    def __init__(self, options: Options, split_seed: int) -> None:
         self.options = options
         self.split_seed = split_seed
 

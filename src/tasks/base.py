@@ -1,15 +1,14 @@
 """What a task is: it knows what a batch means, and nobody else does."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
 from src.config import Config
+from src.data.base import Data, DataSpec, Loader
 from src.data.batch import Batch
 from src.data.encoder import TextEncoder
-from src.data.text_data import DataSpec, TextData
 
 
 class StepResult(NamedTuple):
@@ -42,24 +41,15 @@ class Metrics(Protocol):
         """Return the metrics of all batches so far, by name and without the split's prefix."""
 
 
-class Loader(Protocol):
-    """Hands out the batches of an epoch."""
-
-    def __len__(self) -> int:
-        """Batches an epoch, the same in every one."""
-
-    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
-        """Iterate over the batches of this epoch from this one on."""
-
-
 class Task(Protocol):
     """Builds its model from what the data says of itself, and gives loss and metrics for a batch."""
 
     def build_model(self, cfg: Config, spec: DataSpec) -> nn.Module:
         """Make the model; ``RequestError`` where config and data do not fit."""
 
-    def batches(self, data: TextData, split: str, batch_size: int, **how: Any) -> Loader:
-        """Cut a split into batches, ``how`` as ``TextData.loader`` takes it; a language model reads one long stream."""
+    def batches(self, data: Data, split: str, batch_size: int, **how: Any) -> Loader:
+        """Cut a split into batches, ``how`` as ``Data.loader`` takes it; a language model reads one long stream."""
+        return data.loader(split, batch_size, **how)
 
     def count(self, batch: Batch) -> int:
         """Elements that the loss of this batch is the mean of, known without asking the device."""
@@ -70,10 +60,11 @@ class Task(Protocol):
     def new_metrics(self) -> Metrics:
         """Start the metrics of one pass over a split."""
 
-    def baseline(self, data: TextData, split: str) -> dict[str, float]:
-        """Return what the trivial predictor reaches, by the names that ``Metrics.compute`` uses."""
+    def baseline(self, data: Data, split: str) -> dict[str, float]:
+        """Return what the trivial predictor reaches, by the names that ``Metrics.compute`` uses: what the data says."""
+        return dict(data.spec.baseline.get(split, {}))
 
-    def report(self, model: nn.Module, data: TextData, split: str, folder: Path) -> dict[str, Path]:
+    def report(self, model: nn.Module, data: Data, split: str, folder: Path) -> dict[str, Path]:
         """Write what a person wants to look at after training; return the files by title."""
 
     def label(self, model: nn.Module, encoder: TextEncoder, texts: list[str]) -> list[dict[str, Any]]:

@@ -1,14 +1,15 @@
-"""Tasks by name."""
+"""The way in: from the options of a task to the task."""
 
+from src.choices import module_of
 from src.config import Config
-from src.data.text_data import DataSpec
+from src.data.base import DataSpec
 from src.tasks.base import Task
-from src.tasks.classification import Classification
-
-TASKS: dict[str, type[Classification]] = {"classification": Classification}
-"""Name to task: called with the options of its own class and what the data says of itself."""
 
 
 def build_task(cfg: Config, spec: DataSpec) -> Task:
-    """Make the task that the config names."""
-    return TASKS[cfg.task.name](cfg.task, spec, cfg.regularise.activation, cfg.regularise.temporal)
+    """Make the task that the config names, for data that says this of itself.
+
+    Raises:
+        RequestError: the task cannot be learned from such data.
+    """
+    return module_of("task", cfg.task.name).build(cfg, spec)

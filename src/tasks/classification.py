@@ -1,29 +1,62 @@
 """One label for a whole sequence."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from src.config import Config
+from src.data.base import Data, DataSpec, Loader
 from src.data.batch import Batch
 from src.data.encoder import TextEncoder
 from src.data.loader import BatchLoader
-from src.data.text_data import DataSpec, TextData
+from src.data.text_data import TextData
 from src.errors import RequestError
 from src.models.penalties import activation_penalty, temporal_penalty
-from src.models.sequence import SequenceClassifier
-from src.tasks.base import StepResult
-from src.tasks.options import ClassificationConfig
+from src.models.sequence import POOLINGS, SequenceModel
+from src.tasks.base import StepResult, Task
+from src.tasks.options import TaskOptions
 from src.tasks.report import write_confusion, write_most_wrong
-from src.tasks.stack import build_stack
+from src.tasks.stack import build_stack, input_size
 
 BATCH = 256  # of passes that learn nothing: sorted by length, so that little is padding
 
 
-class Classification:
+def _known_poolings(value: str) -> str:
+    if not set(value.split("+")) <= set(POOLINGS):
+        raise ValueError(f"should be one of {', '.join(POOLINGS)}, or several joined by +")
+    return value
+
+
+class Options(TaskOptions):
+    """``conf/task/classification.yaml``."""
+
+    name: Literal["classification"]
+    word_dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the words of a training batch that are hidden from the model."""
+    embedding_dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the vocabulary that is hidden from a whole training batch."""
+    input_dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the features of the inputs that is hidden, the same ones for a whole sequence."""
+    pooling: Annotated[str, AfterValidator(_known_poolings)]
+    """last, max, mean or attention over time, or several joined by +."""
+    head: Literal["auto", "sigmoid", "softmax"]
+    """``auto``: sigmoid for two classes, softmax for more."""
+    head_hidden: list[Annotated[int, Field(ge=1)]]
+    """Widths of hidden layers before the head."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+
+
+def build(cfg: Config, spec: DataSpec) -> "Classification":
+    """Make the task for data that says this of itself."""
+    assert isinstance(cfg.task, Options)
+    return Classification(cfg.task, spec, cfg.regularise.activation, cfg.regularise.temporal)
+
+
+class Classification(Task):
     """Cross-entropy over C classes, from C logits (softmax head) or, for two classes, from one (sigmoid head).
 
     Args:
@@ -36,31 +69,32 @@ class Classification:
         RequestError: the data has no classes, or the sigmoid head more than two.
     """
 
-    def __init__(
-        self, options: ClassificationConfig, spec: DataSpec, activation: float = 0.0, temporal: float = 0.0
-    ) -> None:
-        if spec.num_classes is None or spec.vocab_size is None:
-            raise RequestError("task=classification needs texts with labels, and this data has none")
-        if options.head == "sigmoid" and spec.num_classes != 2:
-            raise RequestError(f"task.head=sigmoid is for two classes, this data has {spec.num_classes}: take auto")
+    def __init__(self, options: Options, spec: DataSpec, activation: float = 0.0, temporal: float = 0.0) -> None:
+        count = len(spec.class_names)
+        if count == 0 or spec.target != "sequence":
+            raise RequestError("task=classification needs a class for every sequence, and this data has none")
+        if options.head == "sigmoid" and count != 2:
+            raise RequestError(f"task.head=sigmoid is for two classes, this data has {count}: take auto")
+        if spec.vocab_size is None and options.word_dropout + options.embedding_dropout > 0:
+            raise RequestError("task.word_dropout and task.embedding_dropout hide words, and this data has none")
         self.options = options
         self.activation, self.temporal = activation, temporal
         self.classes = spec.class_names
-        self.sigmoid = options.head == "sigmoid" or (options.head == "auto" and spec.num_classes == 2)
+        self.sigmoid = options.head == "sigmoid" or (options.head == "auto" and count == 2)
 
-    def build_model(self, cfg: Config, spec: DataSpec) -> SequenceClassifier:
+    def build_model(self, cfg: Config, spec: DataSpec) -> SequenceModel:
         """Embedding, stack, pooling and head; pretrained vectors of the data are where the embedding starts."""
         options, vectors = self.options, spec.embedding
         if vectors is not None and vectors.shape[1] != options.embedding:
             raise RequestError(
                 f"task.embedding={options.embedding}: the vectors in data.embedding_path have {vectors.shape[1]}"
             )
-        assert spec.vocab_size is not None
-        model = SequenceClassifier(
+        size = input_size(cfg, spec)
+        model = SequenceModel(
             spec.vocab_size,
             1 if self.sigmoid else len(self.classes),
-            options.embedding,
-            build_stack(cfg, options.embedding),
+            size,
+            build_stack(cfg, size),
             pooling=options.pooling,
             word_dropout=options.word_dropout,
             embedding_dropout=options.embedding_dropout,
@@ -70,14 +104,10 @@ class Classification:
             pad_id=spec.pad_id,
             init=cfg.model.init,
         )
-        if vectors is not None:
+        if vectors is not None and model.embedding is not None:
             with torch.no_grad():
                 model.embedding.weight.copy_(vectors)
         return model
-
-    def batches(self, data: TextData, split: str, batch_size: int, **how: Any) -> BatchLoader:
-        """The examples of a split, padded."""
-        return data.loader(split, batch_size, **how)
 
     def count(self, batch: Batch) -> int:
         """Sequences of the batch."""
@@ -97,7 +127,7 @@ class Classification:
         """Logits, and what the stack's outputs cost by their size and their change."""
         output_TBF = model.encode(batch.inputs, batch.lengths)
         size, change = activation_penalty(output_TBF, batch.lengths), temporal_penalty(output_TBF, batch.lengths)
-        return model.classify(output_TBF, batch.lengths), self.activation * size + self.temporal * change
+        return model.answer(output_TBF, batch.lengths), self.activation * size + self.temporal * change
 
     def loss(self, logits_BC: Tensor, targets_B: Tensor) -> Tensor:
         """Mean cross-entropy in nats, with label smoothing (Szegedy et al. 2016) as the options say."""
@@ -124,31 +154,36 @@ class Classification:
         """Start one pass over a split."""
         return ClassificationMetrics(len(self.classes))
 
-    def baseline(self, data: TextData, split: str) -> dict[str, float]:
-        """The accuracy of always answering the most frequent class."""
-        return {"accuracy": data.spec.majority[split]}
-
     @torch.inference_mode()
-    def predict(self, model: nn.Module, loader: BatchLoader) -> Tensor:
-        """[N, C] the probabilities of every example of a loader's split, in the split's own order, on the CPU."""
+    def predict(self, model: nn.Module, loader: Loader) -> tuple[Tensor, Tensor]:
+        """[N, C] the probabilities of every example and [N] its class, in the loader's order, on the CPU."""
         device = next(model.parameters()).device
         model.eval()
-        rows = []
+        rows, targets = [], []
         for batch in loader.epoch():
+            targets.append(batch.targets)
             batch = batch.to(device)
             rows.append(self.probabilities(model(batch.inputs, batch.lengths)))
-        read_NC = torch.cat(rows).cpu()
+        return torch.cat(rows).cpu(), torch.cat(targets)
+
+    def predict_texts(self, model: nn.Module, loader: BatchLoader) -> Tensor:
+        """[N, C] the probabilities of every text, in the split's own order."""
+        read_NC, _ = self.predict(model, loader)
         return torch.empty_like(read_NC).index_copy_(0, torch.from_numpy(loader.indices()), read_NC)
 
     def label(self, model: nn.Module, encoder: TextEncoder, texts: list[str]) -> list[dict[str, Any]]:
         """The likeliest class of each text, and its probability."""
-        probability_N, class_N = self.predict(model, BatchLoader(encoder.encode(texts), BATCH, bucket=True)).max(1)
+        loader = BatchLoader(encoder.encode(texts), BATCH, bucket=True)
+        probability_N, class_N = self.predict_texts(model, loader).max(1)
         pairs = zip(class_N.tolist(), probability_N.tolist(), strict=True)
         return [{"label": self.classes[index], "probability": round(value, 6)} for index, value in pairs]
 
-    def report(self, model: nn.Module, data: TextData, split: str, folder: Path) -> dict[str, Path]:
+    def report(self, model: nn.Module, data: Data, split: str, folder: Path) -> dict[str, Path]:
         """Write the confusion matrix as table and picture, and the texts that the model is most wrong about."""
-        probabilities_NC = self.predict(model, data.loader(split, BATCH, bucket=True)).numpy()
+        if not isinstance(data, TextData):
+            read_NC, targets_N = self.predict(model, data.loader(split, BATCH))
+            return write_confusion(targets_N.numpy(), read_NC.numpy().argmax(1), self.classes, folder)
+        probabilities_NC = self.predict_texts(model, data.loader(split, BATCH, bucket=True)).numpy()
         files = write_confusion(data.split(split).labels, probabilities_NC.argmax(1), self.classes, folder)
         return files | {"most_wrong": write_most_wrong(data, split, probabilities_NC, self.classes, folder)}
 

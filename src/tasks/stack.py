@@ -4,11 +4,17 @@ import logging
 from typing import Any
 
 from src.config import Config, HighwayConfig, NoLinkConfig
+from src.data.base import DataSpec
 from src.errors import RequestError
 from src.models import DeepRNN
 from src.models.budget import fit_width
 
 log = logging.getLogger(__name__)
+
+
+def input_size(cfg: Config, spec: DataSpec) -> int:
+    """Features that the stack reads: the width of the numbers, or of the vectors that ids become."""
+    return cfg.task.embedding if spec.feature_size is None else spec.feature_size
 
 
 def build_stack(cfg: Config, input_size: int) -> DeepRNN:

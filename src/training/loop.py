@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from src.config import Config
+from src.data.base import Data
 from src.data.batch import Batch
-from src.data.text_data import TextData
 from src.errors import RequestError, RunError, did_you_mean
 from src.files import remove_leftovers
 from src.tasks.base import Task
@@ -52,7 +52,7 @@ class Trainer:
         cfg: Config,
         model: nn.Module,
         task: Task,
-        data: TextData,
+        data: Data,
         tracker: Tracker,
         run_dir: Path,
         device: torch.device,

@@ -5,15 +5,11 @@ import random
 import tarfile
 from typing import Any
 
-from src.data.options import BpeOptions, ImdbFullOptions, ImdbOptions, TextFileOptions, TextOptions, WordOptions
+from src.choices import module_of
+from src.data.options import BpeOptions, WordOptions
 
 WORD = WordOptions(name="word", vocab_size=10_000, min_freq=1, lowercase=True, rule="words_and_marks")
 BPE = BpeOptions(name="bpe", vocab_size=300, min_freq=1, lowercase=True)
-CLASSES: dict[str, type[TextOptions]] = {
-    "imdb": ImdbOptions,
-    "imdb_full": ImdbFullOptions,
-    "text_file": TextFileOptions,
-}
 OWN: dict[str, dict[str, Any]] = {
     "imdb": {},
     "imdb_full": {"path": None, "url": "http://127.0.0.1:9/aclImdb_v1.tar.gz", "md5": "0" * 32},
@@ -41,7 +37,7 @@ def make_options(name: str, **changes: Any) -> Any:
         "cooccurrence": None,
         "cache_dir": None,
     }
-    return CLASSES[name](**{**common, **OWN[name], **changes})
+    return module_of("data", name).Options(**{**common, **OWN[name], **changes})
 
 
 def reviews(count: int, seed: int = 0) -> list[tuple[str, str]]:

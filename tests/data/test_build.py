@@ -8,7 +8,7 @@ import pytest
 import torch
 from made_data import BPE, WORD, make_options
 
-from src.data.build import DATASETS, build_data
+from src.data.build import build_data
 from src.data.encoder import TextEncoder
 from src.data.text_data import TextData
 from src.data.text_file import TextFileSource
@@ -25,7 +25,7 @@ def same(one: TextData, other: TextData) -> bool:
             for part in ("ids", "offsets", "labels")
         )
         and one.encoder.to_dict() == other.encoder.to_dict()
-        and one.spec.majority == other.spec.majority
+        and one.spec.baseline == other.spec.baseline
     )
 
 
@@ -111,12 +111,11 @@ def test_a_cache_that_cannot_be_written_is_done_without(csv_file: Path, tmp_path
 def test_the_spec_says_what_a_task_needs(csv_file: Path) -> None:
     data = build_data(make_options("text_file", path=str(csv_file)), 0)
     spec = data.spec
-    assert (spec.num_classes, spec.class_names, spec.feature_size, spec.embedding) == (2, ("neg", "pos"), None, None)
+    assert (spec.class_names, spec.feature_size, spec.embedding) == (("neg", "pos"), None, None)
     assert (spec.pad_id, spec.unk_id) == (PAD_ID, UNK_ID)
     assert spec.vocab_size == data.encoder.vocab_size == len(data.encoder.tokenizer.tokens)
     positive = data.splits["val"].labels.mean()
-    assert spec.majority["val"] == max(positive, 1 - positive)
-    assert data.default_task == "classification"
+    assert spec.baseline["val"]["accuracy"] == max(positive, 1 - positive)
 
 
 def test_batches_hold_the_texts_they_name(csv_file: Path) -> None:
@@ -177,8 +176,3 @@ def test_a_label_the_run_does_not_know_is_named(csv_file: Path, tmp_path: Path) 
     new.write_text("text,label\na film,pos\na plot,so-so\n")
     with pytest.raises(RequestError, match="does not know the label 'so-so' of this data; it tells apart neg, pos"):
         build_data(make_options("text_file", path=str(new)), 0, encoder_of(csv_file))
-
-
-def test_every_data_set_of_the_registry_has_its_yaml() -> None:
-    conf = Path(__file__).parents[2] / "conf" / "data"
-    assert {path.stem for path in conf.glob("*.yaml")} == set(DATASETS)

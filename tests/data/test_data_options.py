@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from src.data.options import DataConfig, TextOptions, WordOptions
+from src.choices import known, module_of
+from src.data.options import TextOptions, WordOptions
 
 CONF = Path(__file__).parents[2] / "conf"
-NAMES = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
+TEXTS = [name for name in known("data") if issubclass(module_of("data", name).Options, TextOptions)]
 TOKENIZERS = sorted(path.stem for path in (CONF / "data" / "tokenizer").glob("*.yaml"))
 
 
@@ -22,11 +23,12 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 
 def options(*overrides: str) -> TextOptions:
-    return TypeAdapter(DataConfig).validate_python(composed(*overrides))
+    content = composed(*overrides)
+    return module_of("data", content["name"]).Options.model_validate(content)
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TEXTS)
 def test_every_combination_composes_to_its_class(name: str, tokenizer: str) -> None:
     made = options(f"data={name}", f"data/tokenizer={tokenizer}", "++data.path=here" if name != "imdb" else "+x=1")
     assert made.name == name

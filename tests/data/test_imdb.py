@@ -24,7 +24,7 @@ def test_the_default_set_up_is_that_of_the_keras_example(tmp_path: Path) -> None
     assert train.ids.max() == 9_999
     assert (train.lengths.max(), train.lengths.min()) == (100, 10)
     assert 0.03 < (train.ids == UNK_ID).mean() < 0.06
-    assert data.spec.majority["val"] == pytest.approx(max(val.labels.mean(), 1 - val.labels.mean()))
+    assert data.spec.baseline["val"]["accuracy"] == pytest.approx(max(val.labels.mean(), 1 - val.labels.mean()))
     # Text and ids of an example belong together, and the last tokens are those that stay.
     assert data.encoder.encode([data.text("val", 7)])[0].tolist() == val[7].tolist()
     assert data.text("val", 7).endswith("Title (Brazil): Not Available")

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from src.models import CELLS, DeepRNN
 from src.models.export import export_onnx, export_program, state_names
-from src.models.sequence import SequenceClassifier
+from src.models.sequence import SequenceModel
 
 INPUT, HIDDEN = 4, 4
 LENGTHS = torch.tensor([9, 0, 1, 2, 5])
@@ -90,7 +90,7 @@ def test_every_cell_goes_to_onnx(tmp_path):
 def test_a_classifier_is_exported_with_its_stack():
     torch.manual_seed(0)
     rnn = DeepRNN(INPUT, HIDDEN, 1, "gru", bidirectional=True)
-    model = SequenceClassifier(20, 3, INPUT, rnn, pooling="max+mean+attention").eval()
+    model = SequenceModel(20, 3, INPUT, rnn, pooling="max+mean+attention").eval()
     time, batch = Dim("time"), Dim("batch")
     example = (torch.ones(3, 2, dtype=torch.int64), torch.tensor([3, 2]))
     program = torch.export.export(model, example, dynamic_shapes=({0: time, 1: batch}, {0: batch})).module()

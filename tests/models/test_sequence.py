@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from src.models import DeepRNN
-from src.models.sequence import POOLINGS, Embedding, Pooling, SequenceClassifier
+from src.models.sequence import POOLINGS, Embedding, Pooling, SequenceModel
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +16,7 @@ def _seed():
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_padding_never_reaches_the_logits(pooling, bidirectional, link):
-    model = SequenceClassifier(11, 3, 4, DeepRNN(4, 5, 2, "gru", link, bidirectional), pooling)
+    model = SequenceModel(11, 3, 4, DeepRNN(4, 5, 2, "gru", link, bidirectional), pooling)
     ids, lengths = torch.randint(1, 11, (6, 3)), torch.tensor([6, 2, 4])
     logits = model(ids, lengths)
     assert logits.shape == (3, 3)
@@ -44,7 +44,7 @@ def test_attention_weighs_the_valid_steps_by_a_softmax_over_time():
 
 
 def test_input_dropout_drops_the_same_features_at_every_step():
-    model = SequenceClassifier(9, 1, 400, DeepRNN(400, 3), input_dropout=0.5)
+    model = SequenceModel(9, 1, 400, DeepRNN(400, 3), input_dropout=0.5)
     seen = []
     model.rnn.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
     model(torch.randint(1, 9, (6, 2)), torch.tensor([6, 6]))
@@ -61,7 +61,7 @@ def test_an_empty_sequence_pools_to_zero_with_finite_gradients(pooling):
 
 
 def test_word_dropout_drops_whole_words_in_training_only():
-    model = SequenceClassifier(9, 1, 4, DeepRNN(4, 3), word_dropout=0.5)
+    model = SequenceModel(9, 1, 4, DeepRNN(4, 3), word_dropout=0.5)
     seen = []
     model.rnn.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
     ids, lengths = torch.randint(1, 9, (50, 4)), torch.full((4,), 50)
@@ -85,7 +85,7 @@ def test_embedding_dropout_drops_words_of_the_vocabulary_from_the_whole_batch():
 
 
 def test_a_deep_output_has_its_hidden_layers():
-    model = SequenceClassifier(9, 3, 4, DeepRNN(4, 5), head_hidden=[7, 6], init="keras")
+    model = SequenceModel(9, 3, 4, DeepRNN(4, 5), head_hidden=[7, 6], init="keras")
     widths = [(m.in_features, m.out_features) for m in model.head.modules() if isinstance(m, torch.nn.Linear)]
     assert widths == [(5, 7), (7, 6), (6, 3)]
     assert model(torch.ones(4, 2, dtype=torch.long), torch.tensor([4, 2])).shape == (2, 3)
@@ -93,13 +93,13 @@ def test_a_deep_output_has_its_hidden_layers():
 
 def test_the_padding_vector_is_zero_and_stays_so():
     for init in ("torch", "keras"):
-        model = SequenceClassifier(9, 1, 4, DeepRNN(4, 3), init=init)
+        model = SequenceModel(9, 1, 4, DeepRNN(4, 3), init=init)
         model(torch.zeros(3, 1, dtype=torch.long), torch.tensor([3])).sum().backward()
         assert not model.embedding.weight[0].any() and not model.embedding.weight.grad[0].any()
 
 
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match=r"unknown pooling 'maxx' \(did you mean max\?\)"):
-        SequenceClassifier(9, 1, 4, DeepRNN(4, 3), pooling="maxx")
+        SequenceModel(9, 1, 4, DeepRNN(4, 3), pooling="maxx")
     with pytest.raises(ValueError, match="read 5 features, not 4"):
-        SequenceClassifier(9, 1, 5, DeepRNN(4, 3))
+        SequenceModel(9, 1, 5, DeepRNN(4, 3))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,24 +12,32 @@ from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor, nn
 
 from src.config import Config
+from src.data.base import DataSpec
 from src.data.batch import Batch
 from src.data.build import build_data
-from src.data.text_data import DataSpec, TextData
+from src.data.text_data import TextData
 from src.errors import RequestError
 from src.tasks.base import StepResult
 from src.tasks.build import build_task
-from src.tasks.classification import Classification, ClassificationMetrics
-from src.tasks.options import ClassificationConfig
+from src.tasks.classification import Classification, ClassificationMetrics, Options
 
 Configured = Callable[..., Config]
-TWO = DataSpec(12, 2, ("neg", "pos"), 0, 1, None, {"train": 0.5, "val": 0.75})
-THREE = DataSpec(12, 3, ("a", "b", "c"), 0, 1, None, {"train": 0.5, "val": 0.5})
 
 
-def options(**changes: object) -> ClassificationConfig:
+def spec_of(*names: str, share: float = 0.5, **more: Any) -> DataSpec:
+    """Texts of 12 words in these classes; the most frequent one has this share of the validation part."""
+    baseline = {"val": {"accuracy": share}}
+    return DataSpec(baseline=baseline, vocab_size=12, class_names=names, pad_id=0, unk_id=1, **more)
+
+
+TWO = spec_of("neg", "pos", share=0.75)
+THREE = spec_of("a", "b", "c")
+
+
+def options(**changes: object) -> Options:
     values: dict[str, object] = {"name": "classification", "embedding": 4, "word_dropout": 0.0, "pooling": "last"}
     values |= {"embedding_dropout": 0.0, "input_dropout": 0.0, "head_hidden": []}
-    return ClassificationConfig.model_validate(
+    return Options.model_validate(
         values | {"head": "auto", "label_smoothing": 0.0, "monitor": "val/accuracy", "mode": "max"} | changes
     )
 
@@ -134,7 +143,7 @@ def test_the_model_is_the_one_that_was_asked_for(configured: Configured) -> None
 
 def test_pretrained_vectors_are_where_the_embedding_starts(configured: Configured) -> None:
     vectors = torch.randn(12, 5)
-    spec = DataSpec(12, 2, ("neg", "pos"), 0, 1, None, {}, vectors)
+    spec = spec_of("neg", "pos", embedding=vectors)
     cfg = configured("task.embedding=5")
     assert build_task(cfg, spec).build_model(cfg, spec).embedding.weight.equal(vectors)
     cfg = configured("task.embedding=6")

@@ -19,10 +19,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from src.arguments import CONF
+from src.choices import CONF
 from src.config import Config, compose_config
+from src.data.base import DataSpec
 from src.data.split import EncodedSplit
-from src.data.text_data import DataSpec, TextData
+from src.data.text_data import TextData
 from src.tasks.build import build_task
 from src.tracking import RunFolder, Tracker
 from src.training import Interrupted, Trainer, prepare
@@ -88,15 +89,14 @@ def make_data(train: int = 80, val: int = 24, test: int = 0) -> TextData:
         return EncodedSplit.from_sequences(sequences, labels)
 
     splits = {name: split(size) for name, size in (("train", train), ("val", val), ("test", test)) if size}
-    majority = {name: float(np.bincount(part.labels).max() / len(part)) for name, part in splits.items()}
+    shares = {name: float(np.bincount(part.labels).max() / len(part)) for name, part in splits.items()}
+    baseline = {name: {"accuracy": share} for name, share in shares.items()}
     spec = DataSpec(
         vocab_size=10,
-        num_classes=2,
         class_names=("low", "high"),
         pad_id=0,
         unk_id=1,
-        feature_size=None,
-        majority=majority,
+        baseline=baseline,
     )
     data = TextData(spec=spec, splits=splits, encoder=None, read=None)  # type: ignore[arg-type]
     object.__setattr__(data, "text", lambda name, example: f"{name} {example}")
