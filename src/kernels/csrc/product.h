@@ -149,14 +149,12 @@ void multiply(const T* const* rows, T* const* out, int64_t count, const Packed<T
     }
 }
 
-// Lines [first, last) of out[i][j] = sum over k < count of a(k)[i] * b(k)[j], and of bias[i] = sum of a(k)[i] (if not null).
+// Adds to lines [first, last) of out[i][j] the sum over k < count of a(k)[i] * b(k)[j], to bias[i] (if not null) that of a(k)[i].
 template <class T, class A, class B>
-void outer_sum(int64_t count, A a, B b, int64_t first, int64_t last, int64_t width, T* out, T* bias) {
+void add_outer_sum(int64_t count, A a, B b, int64_t first, int64_t last, int64_t width, T* out, T* bias) {
   constexpr int64_t kPanel = 1 << 17;  // elements of b packed at a time: half of a 1 MB cache in float
   const int64_t depth = std::clamp<int64_t>(kPanel / std::max<int64_t>(width, 1), 16, 512);
   const Buffer<T> factors(depth * kTileRows);
-  std::fill(out + first * width, out + last * width, T(0));
-  if (bias) std::fill(bias + first, bias + last, T(0));
   for (int64_t done = 0; done < count; done += depth) {
     const Packed<T> panel(std::min(depth, count - done), width);
     panel.pack_lines([&](int64_t k) { return b(done + k); });
@@ -173,6 +171,14 @@ void outer_sum(int64_t count, A a, B b, int64_t first, int64_t last, int64_t wid
           multiply_columns<n>(PackedFactors<T>{factors.get()}, panel, tile, Start::out, static_cast<const T*>(nullptr), lines);
       });
   }
+}
+
+// Lines [first, last) of out[i][j] = sum over k < count of a(k)[i] * b(k)[j], and of bias[i] = sum of a(k)[i] (if not null).
+template <class T, class A, class B>
+void outer_sum(int64_t count, A a, B b, int64_t first, int64_t last, int64_t width, T* out, T* bias) {
+  std::fill(out + first * width, out + last * width, T(0));
+  if (bias) std::fill(bias + first, bias + last, T(0));
+  add_outer_sum(count, a, b, first, last, width, out, bias);
 }
 
 }  // namespace deep_rnn

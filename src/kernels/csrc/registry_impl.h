@@ -6,14 +6,25 @@
 #include "backward.h"
 #include "cells.h"
 #include "forward.h"
+#include "narrow.h"
 #include "registry.h"
 
 namespace deep_rnn {
 
+template <class Cell, class T>
+void forward_of(const std::vector<Forward<T>>& passes, const Parallel& parallel) {
+  (!passes.empty() && is_narrow(passes[0]) ? forward_narrow<Cell, T> : forward<Cell, T>)(passes, parallel);
+}
+
+template <class Cell, class T>
+void backward_of(const std::vector<Backward<T>>& passes, const Parallel& parallel) {
+  (!passes.empty() && is_narrow(passes[0]) ? backward_narrow<Cell, T> : backward<Cell, T>)(passes, parallel);
+}
+
 template <class T, class Cell>
 constexpr CellKernel<T> cell_kernel(const char* name) {
   static_assert(Cell::states <= kMostStates);
-  return {name, Cell::inputs, Cell::products, Cell::states, kSavedBlocks<Cell>, forward<Cell, T>, backward<Cell, T>};
+  return {name, Cell::inputs, Cell::products, Cell::states, kSavedBlocks<Cell>, forward_of<Cell, T>, backward_of<Cell, T>};
 }
 
 template <class T>

@@ -1,0 +1,67 @@
+// Blocks of kLanes x kLanes turned about their diagonal, for the drivers that keep one row of the batch in each lane.
+#pragma once
+
+#include <algorithm>
+
+#include "vec.h"
+
+namespace deep_rnn {
+
+// In place: lane j of vector i becomes lane i of vector j. log2(lanes) rounds in which the two halves are interleaved.
+template <class T>
+inline void transpose(Vec<T> (&v)[kLanes<T>]) {
+  constexpr int L = kLanes<T>;
+  using Index = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  typedef Index Indices __attribute__((vector_size(kVectorBytes)));
+  Indices low, high;
+  for (int i = 0; i < L; ++i) low[i] = i / 2 + (i % 2) * L, high[i] = low[i] + L / 2;
+#pragma GCC unroll 4
+  for (int round = 1; round < L; round *= 2) {
+    Vec<T> next[L];
+#pragma GCC unroll 8
+    for (int i = 0; i < L / 2; ++i) {
+      next[2 * i] = __builtin_shuffle(v[i], v[i + L / 2], low);
+      next[2 * i + 1] = __builtin_shuffle(v[i], v[i + L / 2], high);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < L; ++i) v[i] = next[i];
+  }
+}
+
+// Lines of `width` elements, one a row of the batch (at most kLanes), become `width` vectors with one row in each lane.
+template <class T>
+inline void to_lanes(const T* const* lines, int64_t rows, int64_t width, T* out, int64_t stride) {
+  constexpr int L = kLanes<T>;
+  for (int64_t first = 0; first < width; first += L) {
+    const int64_t count = std::min<int64_t>(L, width - first);
+    const Lanes<T> lanes(count);
+    Vec<T> v[L] = {};
+#pragma GCC unroll 16
+    for (int r = 0; r < L; ++r)
+      if (r < rows) v[r] = lanes.load(lines[r] + first);
+    transpose<T>(v);
+#pragma GCC unroll 16
+    for (int i = 0; i < L; ++i)
+      if (i < count) store(out + (first + i) * stride, v[i]);
+  }
+}
+
+// The way back.
+template <class T>
+inline void from_lanes(const T* vectors, int64_t rows, int64_t width, T* const* lines) {
+  constexpr int L = kLanes<T>;
+  for (int64_t first = 0; first < width; first += L) {
+    const int64_t count = std::min<int64_t>(L, width - first);
+    const Lanes<T> lanes(count);
+    Vec<T> v[L] = {};
+#pragma GCC unroll 16
+    for (int i = 0; i < L; ++i)
+      if (i < count) v[i] = load(vectors + (first + i) * L);
+    transpose<T>(v);
+#pragma GCC unroll 16
+    for (int r = 0; r < L; ++r)
+      if (r < rows) lanes.store(lines[r] + first, v[r]);
+  }
+}
+
+}  // namespace deep_rnn
