@@ -1,133 +1,135 @@
-"""Time DeepRNN's backends against torch.nn, in turn in one run: ``python scripts/benchmark.py [--quick]``.
+"""How fast DeepRNN is, against torch.nn, its peers and the machine's own limit.
 
-Prints a Markdown table, ratios first, and saves every figure as JSON. Times are medians of interleaved calls
-(A B A B …) with the spread of the middle half; a ratio above 1 says how many times faster than torch.nn a backend was.
+    python scripts/benchmark.py --quick             the promised sizes, in about a minute
+    python scripts/benchmark.py                     a listed subset of sizes and all other sections, within an hour
+    python scripts/benchmark.py --full              the whole grid
+    python scripts/benchmark.py --only scaling      one section, or several: --only options,step
+    python scripts/benchmark.py --sizes 64x2x100x32 sizes of your own: units x layers x steps x sequences
+    python scripts/benchmark.py --show              the tables of what was saved, for README
+
+All contestants get the same weights, input and threads, are compiled and warm before the clock runs, and take turns
+(A B A B ...) in one process. Times are medians with the middle half of all calls. A ratio says how many times as fast
+as torch.nn a contestant is. The limit is the least time that the machine's own matrix-product rate and memory
+bandwidth allow, both measured in the same turns. Keras and Flax take part where they are installed:
+pip install -e '.[peers]'.
 """
 
 import argparse
 import json
-import statistics
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from benchmarking import epoch, machine, models, options, scaling, sizes, step
+from benchmarking.cases import CELLS, Size
+from benchmarking.section import Plan, Row, Section
 
-from src.models import DeepRNN
+from src.files import write_atomic
 
-PEERS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
-SIZES = [  # (hidden, layers, time, batch)
-    (5, 2, 100, 32),
-    (16, 2, 100, 32),
-    (32, 2, 100, 32),
-    (64, 2, 100, 32),
-    (128, 1, 100, 1),
-    (128, 3, 100, 32),
-    (128, 2, 100, 128),
-    (256, 2, 100, 64),
-    (256, 1, 100, 1),
-    (512, 3, 35, 32),
-    (512, 2, 35, 1),
-    (1024, 1, 35, 32),
-]
-QUICK = [(5, 2, 100, 32), (64, 2, 100, 32), (128, 3, 100, 32)]
-BACKENDS = ("fused", "native", "auto")
+SECTIONS: dict[str, Section] = {
+    "sizes": sizes.SECTION,
+    "options": options.SECTION,
+    "scaling": scaling.SECTION,
+    "models": models.SECTION,
+    "step": step.SECTION,
+    "epoch": epoch.SECTION,
+}
 
 
-def forward_backward(run: Callable[[], Tensor], backward: bool) -> Callable[[], None]:
-    """One call to time: forward, and backward through the sum of the outputs."""
-
-    def call() -> None:
-        with torch.set_grad_enabled(backward):
-            output = run()
-        if backward:
-            output.backward(torch.ones_like(output))
-
-    return call
-
-
-def interleave(calls: dict[str, Callable[[], None]], seconds: float) -> dict[str, list[float]]:
-    """Milliseconds of each call, run in turn until the time is up, at least five times each."""
-    for call in calls.values():
-        call(), call()
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    until = time.perf_counter() + seconds
-    while time.perf_counter() < until or len(times[next(iter(times))]) < 5:
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            times[name].append(1e3 * (time.perf_counter() - started))
-    return times
-
-
-def contestants(cell: str, size: tuple[int, int, int, int], backward: bool, ragged: bool) -> dict[str, Any]:
-    """torch.nn (packed where lengths vary) and every backend that can, on the same input and weights."""
-    hidden, layers, steps, batch = size
-    width = 32 if hidden == 5 else hidden  # the seed's embedding
-    theirs = PEERS[cell](width, hidden, layers, bidirectional=ragged)
-    x = torch.randn(steps, batch, width, requires_grad=backward)
-    lengths = torch.randint(int(0.87 * steps), steps + 1, (batch,)) if ragged else None
-
-    def torch_nn() -> Tensor:
-        if lengths is None:
-            return theirs(x)[0]
-        return theirs(pack_padded_sequence(x, lengths, enforce_sorted=False))[0].data
-
-    calls = {"torch.nn": forward_backward(torch_nn, backward)}
-    for backend in BACKENDS:
-        ours = DeepRNN.from_torch(theirs, backend=backend)
-        try:
-            ours.explain(x, lengths)
-        except ValueError:
-            continue
-        calls[backend] = forward_backward(lambda ours=ours: ours(x, lengths=lengths)[0], backward)  # type: ignore[misc]
-    return calls
+def main() -> int:
+    """Measure section by section; print and save as it goes."""
+    chosen = arguments().parse_args()
+    names = list(SECTIONS) if chosen.only is None and not chosen.quick else (chosen.only or "sizes").split(",")
+    unknown = [name for name in names if name not in SECTIONS]
+    if unknown:
+        print(f"--only={unknown[0]}: no such section; known: {', '.join(SECTIONS)}", file=sys.stderr)
+        return 2
+    extent = "quick" if chosen.quick else "full" if chosen.full else "usual"
+    seconds = chosen.seconds if chosen.seconds is not None else 0.3 if chosen.quick else 1.0
+    plan = Plan(extent, seconds, tuple(chosen.cells.split(",")), tuple(chosen.sizes))
+    if chosen.show:
+        return show(chosen.out)
+    about = machine.describe(min(seconds, 0.3))
+    print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in about.items()) + "\n", flush=True)
+    for name in names:
+        reason = SECTIONS[name].why_not()
+        if reason is None:
+            run(name, plan, about, chosen.out / (name if extent == "usual" else f"{name}-{extent}"))
+        elif chosen.only is not None:
+            print(f"--only={name}: {reason}", file=sys.stderr)
+            return 2
+        else:
+            print(f"{name}: left out, {reason}\n", flush=True)
+    return 0
 
 
-def measure(cell: str, size: tuple[int, int, int, int], backward: bool, ragged: bool, seconds: float) -> dict[str, Any]:
-    """One row: medians, quartiles and ratios of one cell at one size."""
-    times = interleave(contestants(cell, size, backward, ragged), seconds)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    quartiles = {name: statistics.quantiles(values, n=4)[::2] for name, values in times.items()}
-    ratios = {name: medians["torch.nn"] / value for name, value in medians.items() if name != "torch.nn"}
-    what = ("forward+backward" if backward else "forward") + (", both ways, lengths vary" if ragged else "")
-    shape = dict(zip(("H", "L", "T", "B"), size, strict=True))
-    return {"cell": cell, **shape, "what": what, "ratios": ratios, "milliseconds": medians, "quartiles": quartiles}
+def run(name: str, plan: Plan, about: dict[str, Any], path: Path) -> None:
+    """One section: rows as they come, the table and the picture at the end; what is measured is saved at once."""
+    section, rows, started = SECTIONS[name], [], time.monotonic()
+    for row in section.measure(plan):
+        rows.append(row)
+        save(path, section, about, rows)
+        print(
+            f"[{time.monotonic() - started:4.0f} s] {'  '.join(section.line(row, section.header([row])))}", flush=True
+        )
+    section.draw(rows, path.with_suffix(".png"))
+    print(f"\n## {section.title}\n\n{section.table(rows)}\n\nin {path.with_suffix('.json')} and .png\n", flush=True)
 
 
-def to_row(row: dict[str, Any]) -> str:
-    """One line of the Markdown table."""
-    ratios = " | ".join(f"{row['ratios'][name]:.1f}x" if name in row["ratios"] else "–" for name in BACKENDS)
-    low, high = row["quartiles"]["torch.nn"]
-    peer = f"{row['milliseconds']['torch.nn']:.2f} ({low:.2f}–{high:.2f})"
-    ours = f"{row['milliseconds']['auto']:.2f} ({row['quartiles']['auto'][0]:.2f}–{row['quartiles']['auto'][1]:.2f})"
-    shape = f"{row['H']} | {row['L']} | {row['T']} | {row['B']}"
-    return f"| {row['cell']} | {shape} | {row['what']} | {ratios} | {ours} | {peer} |"
+def save(path: Path, section: Section, about: dict[str, Any], rows: list[Row]) -> None:
+    """The section's figures so far."""
+    write_atomic(path.with_suffix(".json"), json.dumps({"machine": about, "title": section.title, "rows": rows}) + "\n")
 
 
-def main() -> None:
-    """Measure, print as it goes, and save."""
+def show(folder: Path) -> int:
+    """Print the tables of all that was saved, in Markdown."""
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        print(f"--show: nothing was measured in {folder} yet", file=sys.stderr)
+        return 2
+    for file in files:
+        saved, section = json.loads(file.read_text()), SECTIONS[file.stem.partition("-")[0]]
+        about = "  ".join(f"{name} {value}" for name, value in saved["machine"].items())
+        print(f"## {section.title}\n\n{file.stem}: {about}\n\n{section.table(saved['rows'])}\n")
+    return 0
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="three sizes, one second a row")
-    parser.add_argument("--seconds", type=float, default=2.0, help="time for each row (default: 2)")
-    parser.add_argument("--cells", default="rnn,lstm,gru", help="which cells (default: rnn,lstm,gru)")
-    parser.add_argument("--out", type=Path, default=Path("outputs/benchmark.json"), help="where the figures go")
-    chosen = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; ratios are torch.nn's time over ours\n")
-    print("| cell | H | L | T | B | what | fused | native | auto | auto, ms | torch.nn, ms |\n|" + "---|" * 11)
-    rows = []
-    jobs = [(size, backward, False) for size in (QUICK if chosen.quick else SIZES) for backward in (True, False)]
-    jobs.append(((64, 1, 230, 64), True, True))
-    for cell in chosen.cells.split(","):
-        for size, backward, ragged in jobs:
-            rows.append(measure(cell, size, backward, ragged, 1.0 if chosen.quick else chosen.seconds))
-            print(to_row(rows[-1]), flush=True)
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    chosen.out.write_text(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}))
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--quick", action="store_true", help="the promised sizes, in about a minute")
+    extent.add_argument("--full", action="store_true", help="every width, depth, length and batch size")
+    parser.add_argument("--only", metavar="NAMES", help=f"sections, of {', '.join(SECTIONS)} (default: all)")
+    parser.add_argument("--sizes", type=size, nargs="+", default=[], metavar="HxLxTxB", help="sizes of your own")
+    parser.add_argument("--cells", type=cells, default=",".join(CELLS), help="which cells (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, help="for each contestant of a row (default: 1, with --quick 0.3)")
+    parser.add_argument("--out", type=Path, default=Path("outputs/benchmark"), help="folder (default: %(default)s)")
+    parser.add_argument("--show", action="store_true", help="print the tables of what was saved, and measure nothing")
+    return parser
+
+
+def size(text: str) -> Size:
+    """``64x2x100x32`` as units, layers, steps, sequences."""
+    try:
+        hidden, layers, steps, batch = (int(part) for part in text.split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text} is not units x layers x steps x sequences, such as 64x2x100x32"
+        ) from None
+    if min(hidden, layers, steps, batch) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: every number is at least 1")
+    return hidden, layers, steps, batch
+
+
+def cells(text: str) -> str:
+    """Names of cells that torch.nn has too."""
+    for name in text.split(","):
+        if name not in CELLS:
+            raise argparse.ArgumentTypeError(f"{name} is not one of {', '.join(CELLS)}")
+    return text
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

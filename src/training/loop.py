@@ -113,11 +113,11 @@ class Trainer:
                 self.tracker.progress_bar(self.position.step, self.total_steps, self.cfg.epochs),
             ):
                 while not self._over():
-                    self._train_epoch()
+                    self.train_epoch()
                     self._close_epoch()
             return self._close()
 
-    def _train_epoch(self) -> None:
+    def train_epoch(self) -> None:
         """Train through what is left of the epoch, or until a limit or a signal ends it."""
         self.model.train()
         self._tick()

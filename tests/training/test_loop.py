@@ -177,7 +177,7 @@ def test_skipped_steps_are_in_the_metrics_and_told_once_a_log(
         return result._replace(loss=result.loss * math.nan) if hurt else result
 
     trainer.task.step = step
-    trainer._train_epoch()
+    trainer.train_epoch()
     lines = read_metrics(tmp_path / "metrics.jsonl")
     assert [(line["step"], line.get("train/skipped")) for line in lines] == [(3, None), (6, 3), (9, 5), (10, 5)]
     assert lines[1]["train/loss"] is None

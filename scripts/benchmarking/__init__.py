@@ -1,0 +1,1 @@
+"""What ``scripts/benchmark.py`` is made of: cases, contestants, clocks, counts, and a file for each section."""

@@ -1,0 +1,60 @@
+"""What this machine can do at most, measured: its matrix products and its memory."""
+
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from benchmarking.timing import Call, Times, interleave
+
+SIDE = 768  # of the square product: large enough for the full rate, 7 MiB of matrices
+COPIED = 64 * 2**20  # bytes of the array that is copied: larger than the caches
+
+
+class Limits(NamedTuple):
+    """Rates that no kernel here can pass for long."""
+
+    operations: float  # of a float32 matrix product, a second
+    bandwidth: float  # bytes a second, read plus written
+
+    def milliseconds(self, operations: int, bytes_moved: int) -> float:
+        """The least time for some work, by whichever limit binds (the roofline)."""
+        return 1e3 * max(operations / self.operations, bytes_moved / self.bandwidth)
+
+
+def limit_calls() -> dict[str, Call]:
+    """Two calls to time beside a row's contestants, so that both see the machine in the same state."""
+    a, b, product = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE), torch.empty(SIDE, SIDE)
+    source, target = torch.zeros(COPIED // 4), torch.empty(COPIED // 4)
+    return {"matrix product": lambda: torch.mm(a, b, out=product), "copy": lambda: target.copy_(source)}
+
+
+def limits_from(times: Mapping[str, Times]) -> Limits:
+    """The rates that ``limit_calls`` reached in the faster quarter of their calls."""
+    return Limits(2e3 * SIDE**3 / times["matrix product"].low, 2e3 * COPIED / times["copy"].low)
+
+
+def describe(seconds: float = 0.3) -> dict[str, Any]:
+    """What ran, for the record: processor, threads, versions, and the limits."""
+    limits = limits_from(interleave(limit_calls(), seconds))
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "gflop_per_second": round(limits.operations / 1e9, 1),
+        "gigabytes_per_second": round(limits.bandwidth / 1e9, 1),
+    }
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
