@@ -1,0 +1,1 @@
+"""What is made of many runs: the table that compares them, the pictures, and the page."""

@@ -1,0 +1,208 @@
+"""Runs side by side: what differs between them, and what came of it, with the spread over seeds."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from src.errors import RequestError, did_you_mean
+from src.sweeps.report.runs import DONE, STATES, Run
+
+NOT_CHOICES = {"seed", "resume", "threads", "device", "logger", "sweep", "experiment", "debug", "launcher"}
+"""First words of the keys that make no other experiment."""
+SHORT = {"model.cell": "cell", "link.name": "link", "data.name": "data", "task.name": "task"}
+NUMBERS = ("value", "epoch", "params", "seconds", "steps")
+LOWER_IS_BETTER = ("loss", "perplexity", "bits", "error", "rmse", "mae", "nll")
+
+
+class Metric(NamedTuple):
+    """What the runs are ranked by."""
+
+    name: str
+    mode: str
+    """max or min: which of two values is better."""
+
+    @property
+    def sign(self) -> int:
+        """Times this, more is better."""
+        return -1 if self.mode == "min" else 1
+
+
+class Comparison(NamedTuple):
+    """Runs of a folder, ready to be shown."""
+
+    metric: Metric
+    runs: list[Run]
+    frame: pd.DataFrame
+    """A row for each run: run, setting (its row in ``table``), the choices, seed, state, reason, value, epoch, …"""
+    table: pd.DataFrame
+    """A row for each setting, best first: the choices, state, mean, std, lowest, highest, epoch, params, seconds."""
+    choices: dict[str, str]
+    """The keys that differ, and what to call them."""
+    baseline: float | None
+    """What the trivial predictor reaches, where the runs say so."""
+
+
+def compare(runs: Sequence[Run], metric: str | None = None, mode: str | None = None) -> Comparison:
+    """Put runs side by side.
+
+    Settings are ranked by the mean over their finished runs; those without a finished one follow, by what their runs
+    have reached so far.
+
+    Args:
+        runs: as `read_runs` returns them.
+        metric: what to rank by; without it what most of the runs watch themselves.
+        mode: max or min, where the metric's name does not tell.
+    Raises:
+        RequestError: if no run has that metric.
+    """
+    chosen = pick_metric(runs, metric, mode)
+    keys = minimal(pd.DataFrame([choices_of(run) for run in runs]))
+    names = short_names(keys)
+    rows = [row_of(run, names, chosen) for run in runs]
+    frame = pd.DataFrame(rows).astype(dict.fromkeys(NUMBERS, float))
+    labels = list(names.values())
+    same = frame[labels].map(repr).agg("|".join, axis=1) if labels else pd.Series("", frame.index)
+    groups = frame.groupby(same, sort=False)
+    table = pd.DataFrame([setting_row(group, labels) for _, group in groups])
+    table.index = pd.Index([group.index[0] for _, group in groups])  # names the setting until it has its rank
+    table = table.sort_values(
+        ["done", "mean"], ascending=False, key=lambda column: column if column.name == "done" else column * chosen.sign
+    )
+    rank = {first: position for position, first in enumerate(table.index)}
+    setting = {index: rank[group.index[0]] for _, group in groups for index in group.index}
+    frame.insert(1, "setting", [setting[index] for index in frame.index])
+    return Comparison(
+        metric=chosen,
+        runs=list(runs),
+        frame=frame,
+        table=table.drop(columns="done").reset_index(drop=True),
+        choices=names,
+        baseline=baseline_of(runs, chosen),
+    )
+
+
+def row_of(run: Run, names: dict[str, str], metric: Metric) -> dict[str, Any]:
+    """One run as a row."""
+    return {
+        "run": run.name,
+        **{label: run.config.get(key) for key, label in names.items()},
+        "seed": run.config.get("seed"),
+        "state": run.state,
+        "reason": run.reason,
+        "value": number(run.value(metric.name)),
+        "epoch": number(run.best.get("epoch")),
+        "params": number(run.params),
+        "seconds": number(run.seconds),
+        "steps": number(run.steps),
+    }
+
+
+def setting_row(group: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
+    """Runs that differ in nothing but their seed as one row."""
+    finished = group[(group["state"] == DONE) & group["value"].notna()]
+    counted = finished if len(finished) else group
+    values = counted["value"]
+    return {
+        **{label: group[label].iloc[0] for label in labels},
+        "state": states_of(group),
+        "done": len(finished) > 0,
+        "mean": values.mean(),
+        "std": values.std(),
+        "lowest": values.min(),
+        "highest": values.max(),
+        **{name: counted[name].mean() for name in ("epoch", "params", "seconds")},
+    }
+
+
+def states_of(group: pd.DataFrame) -> str:
+    """How the runs of a group stand: ``2 DONE, 1 FAILED (out of memory)``."""
+    parts = []
+    for state in STATES:
+        of_it = group[group["state"] == state]
+        if len(of_it):
+            reasons = Counter(reason for reason in of_it["reason"] if reason and state != DONE)
+            told = "; ".join(f"{count}x {reason}" if count > 1 else reason for reason, count in reasons.items())
+            parts.append(f"{len(of_it)} {state}" + (f" ({told})" if told else ""))
+    return ", ".join(parts)
+
+
+def pick_metric(runs: Sequence[Run], name: str | None, mode: str | None) -> Metric:
+    """The metric that was asked for, or the one that most runs watch.
+
+    Raises:
+        RequestError: if no run has the one that was asked for.
+    """
+    watched = Counter((r.config["trainer.monitor"], r.config.get("trainer.mode")) for r in runs if monitored(r))
+    if name is None:
+        (name, usual), _ = watched.most_common(1)[0] if watched else ((None, None), 0)
+        return Metric(str(name or "val/accuracy"), mode or usual or "max")
+    known = {key for run in runs for key in run.best if "/" in key}
+    if name not in known:
+        near = did_you_mean(name, known) if known else "; no run has one yet"
+        raise RequestError(f"{name}: no such metric{near}")
+    usual = next((mode for monitor, mode in watched if monitor == name), None)
+    guessed = "min" if any(word in name.lower() for word in LOWER_IS_BETTER) else "max"
+    return Metric(name, mode or usual or guessed)
+
+
+def monitored(run: Run) -> bool:
+    """Whether the run says what it watches."""
+    return isinstance(run.config.get("trainer.monitor"), str)
+
+
+def baseline_of(runs: Sequence[Run], metric: Metric) -> float | None:
+    """The baseline of the ranking metric: runs note it beside the metric that they watch."""
+    split = metric.name.partition("/")[0]
+    if any(monitored(run) and run.config["trainer.monitor"] != metric.name for run in runs):
+        return None
+    values = [value for run in runs if (value := number(run.best.get(f"{split}/baseline"))) is not None]
+    return (min if metric.mode == "min" else max)(values, default=None)
+
+
+def choices_of(run: Run) -> dict[str, Any]:
+    """What of a run's configuration makes another experiment."""
+    return {key: value for key, value in run.config.items() if key.split(".")[0] not in NOT_CHOICES}
+
+
+def minimal(configs: pd.DataFrame) -> list[str]:
+    """The keys that differ, without those that an earlier one already tells (``link.gate_bias`` beside ``link.name``).
+
+    Only a name tells another key's value, or a number a name: two numbers are two choices, even where a search never
+    drew the same one twice.
+    """
+    kept: list[str] = []
+    usual = {"model.cell": 0, "link.name": 1, "depth": 2, "width": 3, "lr": 4}  # a person asks for these first
+    known = configs[configs.notna().any(axis=1)]  # a run without a config tells nothing about what differs
+    numeric = {key for key in known if all(isinstance(v, int | float) for v in known[key].dropna())}
+    values = {key: known[key].map(repr) for key in known}
+    for key in sorted(known.columns, key=lambda key: usual.get(key, len(usual))):
+        if values[key].nunique() > 1 and not any(
+            tells(values[other], values[key], both_ways=other in numeric)
+            for other in kept
+            if not {key, other} <= numeric
+        ):
+            kept.append(key)
+    return kept
+
+
+def tells(one: "pd.Series[str]", other: "pd.Series[str]", both_ways: bool) -> bool:
+    """Whether the value of one key gives away the other's, and the other way round."""
+    pairs = len(set(zip(one, other, strict=True)))
+    return pairs == one.nunique() and (not both_ways or pairs == other.nunique())
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Each key by its last word where that is no other's."""
+    taken = {"run", "setting", "seed", "state", "reason", "value", "mean", "std", "lowest", "highest", "done"}
+    taken |= {"epoch", "params", "seconds", "steps"}
+    words = {key: SHORT.get(key, key.rpartition(".")[2]) for key in keys}
+    often = Counter(words.values())
+    return {key: word if often[word] == 1 and word not in taken else key for key, word in words.items()}
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    return value if good else None  # a comparison with nan is false
