@@ -10,6 +10,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import OmegaConf
 
+from src import processes
 from src.choices import CONF
 from src.config import compose_config, read_config, with_keys
 from src.data.options import DataOptions
@@ -17,7 +18,16 @@ from src.errors import RequestError, did_you_mean
 
 VERBATIM = ("text", "prompt", "run", "resume", "init_from", "data.path")
 """Keys whose values Hydra's grammar must not read: free text and paths."""
-RESUMABLE = ("epochs", "max_minutes", "max_steps", "device", "threads", "trainer.progress", "trainer.summary")
+RESUMABLE = (
+    "epochs",
+    "max_minutes",
+    "max_steps",
+    "device",
+    "threads",
+    "trainer.progress",
+    "trainer.summary",
+    "trainer.timeout_minutes",
+)
 """What may change when a run goes on."""
 
 
@@ -52,11 +62,17 @@ def prepare(arguments: list[str]) -> list[str]:
     """Check what can be checked before Hydra makes a folder, and return the arguments that Hydra is to see.
 
     Raises:
-        RequestError: unknown flags, a ``resume`` that is no run or comes with settings that cannot change.
+        RequestError: unknown flags, a ``resume`` that is no run or comes with settings that cannot change, a sweep of
+            runs in several processes.
     """
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]  # one line instead of the usage text
     options = parser.parse_args(arguments)
+    if options.multirun and processes.size() > 1:
+        raise RequestError(
+            "-m starts many runs and torchrun many processes of one: leave out either (several runs at a time is what"
+            " launcher= is for)"
+        )
     prepared = take_verbatim(arguments)
     resume = value_of("resume", options.overrides)
     if resume is not None:

@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from src import processes
 from src.arguments import prepare, typed_keys
 from src.config import Config, compose_config, read_config, with_keys
 from src.errors import RequestError, RunError, did_you_mean
@@ -35,15 +36,19 @@ def train_door(main: Callable[[], Any]) -> NoReturn:
         sys.argv[1:] = prepare(sys.argv[1:])
         main()
 
-    open_door(prepared)
+    open_door(prepared, together=True)
 
 
-def open_door(main: Callable[[], Any]) -> NoReturn:
-    """Run a door's ``main`` and leave with the right exit code, after one line for what went wrong."""
+def open_door(main: Callable[[], Any], together: bool = False) -> NoReturn:
+    """Run a door's ``main`` and leave with the right exit code, after one line for what went wrong.
+
+    ``together``: several processes, as torchrun starts them, may do it as one.
+    """
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises where it would print and exit by itself
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
+        processes.start(together)
         main()
         sys.exit(0)
     except KeyboardInterrupt:
@@ -52,11 +57,14 @@ def open_door(main: Callable[[], Any]) -> NoReturn:
         in_job = isinstance(failure, JobEnded)
         error = failure.__cause__ if in_job else failure
         assert error is not None
-        code = exit_code(error, in_job)
-        if show_traceback or (code == 1 and not isinstance(error, RunError)):
-            traceback.print_exception(error)
-        print(f"error: {explain(error)}", file=sys.stderr)
+        code, line = exit_code(error, in_job), explain(error)
+        if processes.speaks(line):
+            if show_traceback or (code == 1 and not isinstance(error, RunError)):
+                traceback.print_exception(error)
+            print(f"error: {line}", file=sys.stderr, flush=True)
         sys.exit(code)
+    finally:
+        processes.leave()
 
 
 def job(cfg: DictConfig, run: Callable[[Config, Path], float | None]) -> float | None:
@@ -65,12 +73,13 @@ def job(cfg: DictConfig, run: Callable[[Config, Path], float | None]) -> float |
     A job of a sweep that fails says so at once, and the others go on.
     """
     hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
+    folder = the_folder(Path(hydra.runtime.output_dir))
     try:
         return run(config_of(cfg, list(hydra.overrides.task)), folder)
     except Exception as error:
         if isinstance(code := getattr(error, "exit_code", None), int):  # a signal: the run can be resumed
-            print(f"{error}; go on with: python -m src.train resume={folder}", file=sys.stderr, flush=True)
+            if processes.main():
+                print(f"{error}; go on with: python -m src.train resume={folder}", file=sys.stderr, flush=True)
             sys.exit(code)
         if hydra.mode is not RunMode.MULTIRUN:
             raise JobEnded from error
@@ -78,8 +87,16 @@ def job(cfg: DictConfig, run: Callable[[Config, Path], float | None]) -> float |
         print(f"error: {line}", file=sys.stderr, flush=True)
         raise (RequestError if isinstance(error, RequestError) else RunError)(line) from error
     finally:
-        if folder.is_dir() and not any(folder.iterdir()):
+        if processes.main() and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()  # made by Hydra for a request that was refused
+
+
+def the_folder(own: Path) -> Path:
+    """The folder of process 0, for which Hydra made each process its own: the name may have the time in it."""
+    folder = Path(processes.agreed("folder", str(own)))
+    if folder != own and not any(own.iterdir()):
+        own.rmdir()
+    return folder
 
 
 def config_of(cfg: DictConfig, overrides: list[str]) -> Config:

@@ -193,6 +193,8 @@ class TrainerConfig(Section):
     """Epochs between two evaluations."""
     checkpoint_minutes: PositiveFloat
     """Minutes between two ``last.ckpt`` within an epoch."""
+    timeout_minutes: PositiveFloat
+    """Minutes that one of several processes may let the others wait before the run ends."""
     average: Annotated[float, Field(gt=0, lt=1)] | Literal["uniform"] | None
     """Decay of the moving average of the weights that is evaluated and kept, or ``uniform``; none without."""
     average_after: PositiveInt | None

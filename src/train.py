@@ -1,5 +1,6 @@
 """Train a deep recurrent network: ``python -m src.train model=gru depth=3``."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import hydra
@@ -16,19 +17,23 @@ def train(cfg: Config, folder: Path) -> float | None:
     from src.restore import keep_encoder
     from src.tasks.build import build_task
     from src.tasks.stack import input_size, spend_budget
-    from src.tracking import RunFolder, Tracker
-    from src.training import Trainer, prepare
+    from src.tracking import RunFolder, SilentTracker, Tracker
+    from src.training import Trainer, join, prepare
 
     device = prepare(device=cfg.device, seed=cfg.seed, deterministic=cfg.deterministic, threads=cfg.threads)
-    data = build_data(cfg.data, cfg.seed)
-    task = build_task(cfg, data.spec)
-    cfg = spend_budget(cfg, input_size(cfg, data.spec))
-    model = task.build_model(cfg, data.spec)
-    resume = cfg.resume is not None
-    with RunFolder(folder, cfg.to_dict() | {"resume": None}, resume=resume), Tracker(cfg, folder) as tracker:
-        if data.encoder is not None:
-            keep_encoder(folder, data.encoder)
-        trainer = Trainer(cfg, model, task, data, tracker, folder, device)
+    with ExitStack() as stack:
+        world = stack.enter_context(join(device, cfg.trainer.timeout_minutes))
+        data = world.in_turn(lambda: build_data(cfg.data, cfg.seed))
+        task = build_task(cfg, data.spec)
+        cfg = spend_budget(cfg, input_size(cfg, data.spec))
+        model = task.build_model(cfg, data.spec)
+        resume = cfg.resume is not None
+        if world.main:
+            stack.enter_context(RunFolder(folder, cfg.to_dict() | {"resume": None}, resume=resume))
+            if data.encoder is not None:
+                keep_encoder(folder, data.encoder)
+        tracker = stack.enter_context((Tracker if world.main else SilentTracker)(cfg, folder))
+        trainer = Trainer(cfg, model, task, data, tracker, folder, device, world)
         if resume:
             trainer.resume()
         summary = trainer.fit()

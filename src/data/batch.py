@@ -21,6 +21,13 @@ class Batch(NamedTuple):
         """Move all of it; without waiting if ``non_blocking`` and the batch is pinned."""
         return Batch(*(tensor.to(device, non_blocking=non_blocking) for tensor in self))
 
+    def columns(self, first: int, last: int) -> "Batch":
+        """The columns from ``first`` to before ``last``."""
+        cut = slice(first, last)
+        each_step = self.targets.ndim - self.targets.is_floating_point() == 2  # floats have an axis of features
+        targets = self.targets[:, cut] if each_step else self.targets[cut]
+        return Batch(self.inputs[:, cut].contiguous(), targets.contiguous(), self.lengths[cut])
+
     def pin_memory(self) -> "Batch":
         """Copy to page-locked memory, from where a GPU fetches without stopping the host."""
         return Batch(*(tensor.pin_memory() for tensor in self))

@@ -32,7 +32,7 @@ class Metrics(Protocol):
         """Add a batch; no wait for the device."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the sums so far, as tensors and plain values."""
+        """Return the sums so far by name, None for one not begun; those of several processes are added (``+``)."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` returned."""

@@ -1,6 +1,7 @@
 """The training loop, and what it stands on."""
 
 from src.training.checkpoint import load_checkpoint, load_weights
+from src.training.distributed import join
 from src.training.evaluation import FirstBatches, evaluate
 from src.training.loop import Summary, Trainer
 from src.training.precision import pick_device, prepare
@@ -12,6 +13,7 @@ __all__ = [
     "Summary",
     "Trainer",
     "evaluate",
+    "join",
     "load_checkpoint",
     "load_weights",
     "pick_device",

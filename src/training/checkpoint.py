@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from src.errors import RequestError
 from src.files import atomic_file
 
-VERSION = 1
+VERSION = 2
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from src.training.distributed import ALONE, World
 from src.training.precision import autocast
 
 
@@ -40,6 +41,7 @@ def evaluate(
     device: torch.device,
     amp: str = "off",
     between: Callable[[], None] = lambda: None,
+    world: World = ALONE,
 ) -> Any:
     """Run a model over batches and return the task's metrics, still on the device until ``compute()`` is called.
 
@@ -51,6 +53,7 @@ def evaluate(
         batches: their epoch 0 is evaluated; state that the task carries runs through from the first to the last.
         amp: number format of the forward pass.
         between: called before each batch; may raise to end the pass.
+        world: the processes that do this together, each a part of every batch; all get the metrics of the whole.
     """
     metrics, carry, was_training, precision = task.new_metrics(), None, model.training, autocast(amp, device)
     model.eval()
@@ -59,11 +62,14 @@ def evaluate(
         with torch.inference_mode(), torch.random.fork_rng(devices):
             for batch in batches.epoch(0):
                 between()
-                batch = batch.to(device, non_blocking=True)
+                part, mine = world.part(batch)
+                if not mine:
+                    continue
+                part = part.to(device, non_blocking=True)
                 with precision:
-                    result = task.step(model, batch, carry)
-                metrics.update(result, batch)
+                    result = task.step(model, part, carry)
+                metrics.update(result, part)
                 carry = result.carry
     finally:
         model.train(was_training)
-    return metrics
+    return world.summed(metrics, task.new_metrics(), device)

@@ -53,7 +53,7 @@ class Updater:
         """
         self.scaler.unscale_(self.optimizer)
         gradients = [parameter.grad for _, parameter in self.named if parameter.grad is not None]
-        norms_P = torch.stack(torch._foreach_norm(gradients))
+        norms_P = torch.stack(torch._foreach_norm(gradients)) if gradients else loss.new_zeros(0)
         norm = torch.linalg.vector_norm(norms_P)
         self._clip(gradients, norm)
         # A norm is finite only if every gradient is (and if their squares do not overflow, which is as hopeless).

@@ -15,14 +15,15 @@ from src.data.base import Data
 from src.data.batch import Batch
 from src.errors import RequestError, RunError, did_you_mean
 from src.files import remove_leftovers
-from src.tasks.base import Task
+from src.tasks.base import Metrics, Task
 from src.tracking import Tracker
 from src.training.averaging import WeightAverage
 from src.training.checkpoint import as_tuples, fill, load_checkpoint, load_weights, save_checkpoint, to_device
+from src.training.distributed import ALONE, World
 from src.training.evaluation import Batches, FirstBatches, evaluate
 from src.training.gradients import Update, Updater
 from src.training.optim import Schedule, build_optimizer, scaled_lr
-from src.training.precision import autocast, make_scaler, rng_state, set_rng_state
+from src.training.precision import autocast, make_scaler, rng_state
 from src.training.profiling import Stepper, profiler
 from src.training.stopping import EarlyStopping, Interrupted, Position, Signals, catch_signals
 from src.training.window import Window
@@ -45,6 +46,7 @@ class Trainer:
         tracker: where numbers and lines go.
         run_dir: the run folder; it exists.
         device: where to train.
+        world: the processes that train this model together.
     """
 
     def __init__(
@@ -56,10 +58,12 @@ class Trainer:
         tracker: Tracker,
         run_dir: Path,
         device: torch.device,
+        world: World = ALONE,
     ) -> None:
         self.cfg, self.task, self.data = cfg, task, data
-        self.tracker, self.run_dir, self.device = tracker, run_dir, device
+        self.tracker, self.run_dir, self.device, self.world = tracker, run_dir, device, world
         self.model = model.to(device)
+        world.begin(self.model, cfg.seed)
         trainer = cfg.trainer
         self.average = (
             WeightAverage(self.model, trainer.average, trainer.average_after, trainer.mode) if trainer.average else None
@@ -97,7 +101,8 @@ class Trainer:
 
         Raises:
             Interrupted: SIGINT or SIGTERM came; ``last.ckpt`` is saved and the run can be resumed.
-            RunError: loss or gradients are not finite (``trainer.nonfinite=stop``), or the disk is full.
+            RunError: loss or gradients are not finite (``trainer.nonfinite=stop``), the disk is full, or another of
+                several processes is gone.
             RequestError: ``trainer.monitor`` is no metric of the task.
         """
         self._check_monitor()
@@ -106,9 +111,9 @@ class Trainer:
                 batch = next(iter(self.val_batches.epoch(0))).to(self.device)
                 self.tracker.describe(self.model, lambda: self.task.step(self.model, batch, None))
             self.ticked_at = self.saved_at = time.monotonic()
-            self.limit_reached = self._beyond_limits()
+            _, _, self.limit_reached = self._decide()
             with (
-                profiler(self.cfg, self.run_dir) as self.profiler,
+                profiler(self.cfg.trainer.profile and self.world.main, self.run_dir) as self.profiler,
                 torch.autograd.set_detect_anomaly(self.cfg.trainer.anomaly),
                 self.tracker.progress_bar(self.position.step, self.total_steps, self.cfg.epochs),
             ):
@@ -129,30 +134,22 @@ class Trainer:
             if self.position.step % self.cfg.trainer.log_every == 0:
                 self._log_training()
             self.tracker.progress(self.position.step, self.position.epoch + 1)
-            if time.monotonic() - self.saved_at > 60 * self.cfg.trainer.checkpoint_minutes:
+            signum, due, self.limit_reached = self._decide()
+            if signum or due:
                 self._save("last.ckpt")
-            self._save_if_told_to_end()
-            if self._beyond_limits():
-                self.limit_reached = True
+            if signum:
+                raise Interrupted(signum)
+            if self.limit_reached:
                 break
         self._log_training()
 
     def _train_step(self, batches: list[Batch]) -> None:
         """One update of the weights, by the gradient of the mean loss over all elements of these batches together."""
-        counts, losses, scales, tokens = [self.task.count(batch) for batch in batches], [], [], 0
-        total = max(sum(counts), 1)
-        for batch, count in zip(batches, counts, strict=True):
-            tokens += int(batch.lengths.sum())  # before the batch moves: the host has it
-            batch = batch.to(self.device, non_blocking=True)
-            with self.precision:
-                result = self.task.step(self.model, batch, self.carry)
-            loss = result.loss if count == total else result.loss * (count / total)
-            self.scaler.scale(loss).backward()
-            self.carry = result.carry
-            self.epoch_metrics.update(result, batch)
-            losses.append(loss.detach())
-            scales.append(result.lr_scale)
-        loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        count = sum(map(self.task.count, batches))
+        tokens = sum(int(batch.lengths.sum()) for batch in batches)  # before they move: the host has it
+        parts, scales = zip(*(self._learn(batch, max(count, 1)) for batch in batches), strict=True)
+        loss = parts[0] if len(parts) == 1 else torch.stack(parts).sum()
+        loss = self.world.sum_gradients(self.model.parameters(), loss)
         with scaled_lr(self.optimizer, sum(scales) / len(scales)) as lr:
             norm, norms_P = self.update(loss)
         self.schedule.step()
@@ -160,7 +157,25 @@ class Trainer:
             self.average.update()
         self.position.step += 1
         self.position.batch += len(batches)
-        self.pending.append(Update(self.position.step, loss, norm, norms_P, total, tokens, lr))
+        self.pending.append(Update(self.position.step, loss, norm, norms_P, count, tokens, lr))
+
+    def _learn(self, batch: Batch, total: int) -> tuple[Tensor, float]:
+        """Add the gradient of a batch, of this process's part of it, and return its share of the mean over ``total``.
+
+        With it comes what the batch makes of the learning rate.
+        """
+        part, mine = self.world.part(batch)
+        count = self.task.count(part) * mine
+        part = part.to(self.device, non_blocking=True)
+        with self.precision:
+            result = self.task.step(self.model, part, self.carry if mine else None)
+        self.carry = result.carry if mine else None
+        if count == 0:  # the mean over nothing is not a number
+            return self.scaler.scale(torch.zeros((), device=self.device)), result.lr_scale
+        loss = result.loss if count == total else result.loss * (count / total)
+        self.scaler.scale(loss).backward()
+        self.epoch_metrics.update(result, part)
+        return loss.detach(), result.lr_scale
 
     def _updates(self) -> Iterator[list[Batch]]:
         """What is left of the epoch, in groups of batches that make one update each."""
@@ -172,7 +187,7 @@ class Trainer:
         """Evaluate, keep the best, and save; also where a limit cut the epoch short, which then stays open."""
         position, whole = self.position, self.position.batch >= len(self.train_batches)
         last = self.limit_reached or position.epoch + whole >= self.cfg.epochs
-        metrics = {f"train_epoch/{name}": value for name, value in self.epoch_metrics.compute().items()}
+        metrics = {f"train_epoch/{name}": value for name, value in self._whole_epoch().compute().items()}
         metrics["train_epoch/loss"] = self.epoch_window.mean_loss  # without the steps that were skipped
         better = False
         if last or (position.epoch + 1) % self.cfg.trainer.eval_every == 0:
@@ -197,12 +212,15 @@ class Trainer:
 
     def _close(self) -> Summary:
         """Judge the best weights once more, by all that the task reports, and write the summary."""
-        if (self.run_dir / "best.ckpt").exists():
+        if self.world.main and (self.run_dir / "best.ckpt").exists():
             load_weights(self.model, self.run_dir / "best.ckpt")
+        self.world.share_weights(self.model)
         test = self._evaluate("test") if "test" in self.data.splits else {}
-        self.model.eval()
-        with torch.inference_mode():
-            files = self.task.report(self.model, self.data, "test" if test else "val", self.run_dir)
+        files: dict[str, Path] = {}
+        if self.world.main:
+            self.model.eval()
+            with torch.inference_mode():
+                files = self.task.report(self.model, self.data, "test" if test else "val", self.run_dir)
         self._tick()
         summary: Summary = {"best": self.best, "final": self.latest}
         if test:
@@ -221,10 +239,21 @@ class Trainer:
         limit, now = self.cfg.max_minutes, self.position.seconds + time.monotonic() - self.ticked_at
         return self.position.step >= (self.cfg.max_steps or math.inf) or now >= 60 * (limit or math.inf)
 
+    def _decide(self) -> tuple[int, bool, bool]:
+        """Which signal came (0: none), whether to save, and whether to end: the same in all processes.
+
+        A signal may reach any of them; the clock is process 0's.
+        """
+        due = time.monotonic() - self.saved_at > 60 * self.cfg.trainer.checkpoint_minutes
+        by_clock = (due, self._beyond_limits()) if self.world.main else (False, False)
+        signum, save, over = self.world.largest(self.signals.received or 0, *by_clock)
+        return signum, bool(save), bool(over)
+
     def _save_if_told_to_end(self) -> None:
-        if self.signals.received is not None:
+        (signum,) = self.world.largest(self.signals.received or 0)
+        if signum:
             self._save("last.ckpt")
-            raise Interrupted(self.signals.received)
+            raise Interrupted(signum)
 
     def _tick(self) -> float:
         """Add the time since the last tick to the run's, and return it."""
@@ -291,7 +320,7 @@ class Trainer:
         averaged = self.average is not None and self.average.judges and split == "val"
         model = self.average.module if self.average is not None and averaged else self.model
         between = self._save_if_told_to_end if split == "val" else lambda: None
-        metrics = evaluate(self.task, model, batches, self.device, self.cfg.amp, between).compute()
+        metrics = evaluate(self.task, model, batches, self.device, self.cfg.amp, between, self.world).compute()
         baseline = self.task.baseline(self.data, split).get(self.cfg.trainer.monitor.rpartition("/")[2])
         named = {f"{split}/{name}": value for name, value in metrics.items()}
         return named if baseline is None else named | {f"{split}/baseline": baseline}
@@ -299,7 +328,7 @@ class Trainer:
     def _check_monitor(self) -> None:
         """Find a wrong ``trainer.monitor`` by one batch of evaluation, and not after an epoch."""
         one = FirstBatches(self.val_batches, 1)
-        metrics = evaluate(self.task, self.model, one, self.device, self.cfg.amp).compute()
+        metrics = evaluate(self.task, self.model, one, self.device, self.cfg.amp, world=self.world).compute()
         names, monitor = [f"val/{name}" for name in metrics], self.cfg.trainer.monitor
         if monitor not in names:
             raise RequestError(f"trainer.monitor={monitor}: no such metric{did_you_mean(monitor, names)}")
@@ -327,20 +356,23 @@ class Trainer:
         Raises:
             RequestError: the checkpoint is damaged, or of another model.
         """
-        remove_leftovers(self.run_dir)
-        if (self.run_dir / "last.ckpt").exists():
+        if self.world.main:
+            remove_leftovers(self.run_dir)
+        if self.world.mains((self.run_dir / "last.ckpt").exists):
             self.load(self.run_dir / "last.ckpt")
         else:
             self.tracker.cut(0)
 
     def _save(self, name: str) -> None:
         self._look()
-        save_checkpoint(self.run_dir / name, self.state_dict())
+        state = self.state_dict()
+        if self.world.main:
+            save_checkpoint(self.run_dir / name, state)
         self.saved_at = time.monotonic()
         self._tick()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the rest of the run depends on."""
+        """Everything that the rest of the run depends on, also one of another number of processes."""
         return {
             "model": self.model.state_dict(),
             "average": self.average.module.state_dict() if self.average is not None and self.average.judges else None,
@@ -352,14 +384,18 @@ class Trainer:
             "best": self.best,
             "latest": self.latest,
             "position": self.position.state_dict(),
-            "carry": self.carry,
+            "carry": self.world.whole_columns(self.carry),
             "window": self.window.state_dict(),
             "epoch_window": self.epoch_window.state_dict(),
-            "epoch_metrics": self.epoch_metrics.state_dict(),
+            "epoch_metrics": self._whole_epoch().state_dict(),
             "lines": self.tracker.lines,
             "wandb_id": self.tracker.wandb_id,
-            "rng": rng_state(),
+            "rng": self.world.gathered(rng_state()),
         }
+
+    def _whole_epoch(self) -> Metrics:
+        """The epoch's metrics over the parts of all processes."""
+        return self.world.summed(self.epoch_metrics, self.task.new_metrics(), self.device)
 
     def load(self, checkpoint: Path) -> None:
         """Continue from a checkpoint as if there had been no break; metrics lines that came after it are cut.
@@ -367,7 +403,7 @@ class Trainer:
         Raises:
             RequestError: the checkpoint is damaged, or of another model.
         """
-        state = load_checkpoint(checkpoint)
+        state = self.world.mains(lambda: load_checkpoint(checkpoint))
         fill(self.model, state["model"])
         if self.average is not None:
             self.average.load_state_dict(state["averaging"])
@@ -378,11 +414,12 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.stopping.load_state_dict(state["stopping"])
         self.best, self.latest, self.position = state["best"], state["latest"], Position(**state["position"])
-        self.carry = as_tuples(to_device(state["carry"], self.device))
+        self.carry = as_tuples(to_device(self.world.own_columns(state["carry"]), self.device))
         self.window, self.epoch_window = Window(**state["window"]), Window(**state["epoch_window"])
-        self.epoch_metrics.load_state_dict(to_device(state["epoch_metrics"], self.device))
+        if self.world.main:  # what the others add is of batches to come
+            self.epoch_metrics.load_state_dict(to_device(state["epoch_metrics"], self.device))
         self.tracker.cut(state["lines"])
-        set_rng_state(state["rng"])
+        self.world.take_rng(state["rng"], self.cfg.seed, self.position.step)
 
 
 def read(scalars: list[Tensor]) -> list[float]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from src import processes
 from src.errors import RequestError
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -27,6 +28,23 @@ def pick_device(name: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise RequestError("device=mps: torch sees no Apple GPU here; try device=auto")
     return device
+
+
+def own_device(device: torch.device) -> torch.device:
+    """Return the device of this process among those that torchrun started here: each has a GPU of its own.
+
+    Raises:
+        RequestError: there are fewer GPUs than processes, or one was named for all.
+    """
+    if processes.size() == 1 or device.type == "cpu":
+        return device
+    if device.type != "cuda" or device.index is not None:
+        raise RequestError(f"device={device}: under torchrun each process has a GPU of its own: ask for cuda, or cpu")
+    index, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if index >= there:
+        raise RequestError(f"this machine has {there} GPUs: take --nproc-per-node={there}, or device=cpu")
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
 
 
 def autocast(amp: str, device: torch.device) -> AbstractContextManager[Any]:
@@ -60,7 +78,7 @@ def prepare(*, device: str, seed: int, deterministic: bool, threads: int | None)
     if deterministic:
         make_deterministic()
     seed_everything(seed)
-    return pick_device(device)
+    return own_device(pick_device(device))
 
 
 def rng_state() -> dict[str, Any]:

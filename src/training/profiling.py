@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from src.config import Config
 from src.files import write_atomic
 
 
@@ -18,13 +17,13 @@ class Stepper:
 
 
 @contextmanager
-def profiler(cfg: Config, run_dir: Path) -> Iterator[Stepper | torch.profiler.profile]:
-    """Record the block under torch's profiler if ``trainer.profile`` asks for it.
+def profiler(wanted: bool, run_dir: Path) -> Iterator[Stepper | torch.profiler.profile]:
+    """Record the block under torch's profiler if that is wanted.
 
     Writes ``profile.txt`` (operators by their own time) and ``trace.json`` (for chrome://tracing) to the run folder.
     The first two steps warm up and are left out.
     """
-    if not cfg.trainer.profile:
+    if not wanted:
         yield Stepper()
         return
 

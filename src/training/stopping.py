@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import Any
 
+from src import processes
+
 
 class Interrupted(Exception):
     """The run was told to end by a signal; it has saved ``last.ckpt`` and can be resumed."""
@@ -26,9 +28,12 @@ class Signals:
     received: int | None = None
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
-        """Note the signal; the next one of its kind ends the process at once."""
+        """Note the signal; the next one of its kind ends the process at once.
+
+        Of several processes it does not: torchrun hands on what the terminal has sent to all, and knows to kill.
+        """
         self.received = signum
-        signal.signal(signum, signal.SIG_DFL)
+        signal.signal(signum, signal.SIG_DFL if processes.size() == 1 else signal.SIG_IGN)
 
 
 @contextmanager
@@ -43,7 +48,8 @@ def catch_signals() -> Iterator[Signals]:
         yield signals
     finally:
         for signum, handler in before.items():
-            signal.signal(signum, handler)
+            if signal.getsignal(signum) is not signal.SIG_IGN:  # of several processes, each is to end in its own time
+                signal.signal(signum, handler)
 
 
 @dataclass

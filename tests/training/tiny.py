@@ -25,8 +25,9 @@ from src.data.base import DataSpec
 from src.data.split import EncodedSplit
 from src.data.text_data import TextData
 from src.tasks.build import build_task
-from src.tracking import RunFolder, Tracker
+from src.tracking import RunFolder, SilentTracker, Tracker
 from src.training import Interrupted, Trainer, prepare
+from src.training.distributed import ALONE, World
 
 LATE = (matplotlib.figure, pandas, sklearn.metrics)
 
@@ -103,26 +104,35 @@ def make_data(train: int = 80, val: int = 24, test: int = 0) -> TextData:
     return data
 
 
-def make_trainer(cfg: Config, tracker: Tracker, folder: Path, data: TextData | None = None) -> Trainer:
+def make_trainer(
+    cfg: Config, tracker: Tracker, folder: Path, data: TextData | None = None, world: World = ALONE
+) -> Trainer:
     """Build everything as the door does."""
     device = prepare(device=cfg.device, seed=cfg.seed, deterministic=cfg.deterministic, threads=cfg.threads)
     data = data or make_data()
     task = build_task(cfg, data.spec)
     model: nn.Module = task.build_model(cfg, data.spec)
-    return Trainer(cfg, model, task, data, tracker, folder, device)
+    return Trainer(cfg, model, task, data, tracker, folder, device, world)
 
 
 def run(
-    cfg: Config, folder: Path, *, resume: bool = False, data: TextData | None = None, pictures: bool = False
+    cfg: Config,
+    folder: Path,
+    *,
+    resume: bool = False,
+    data: TextData | None = None,
+    pictures: bool = False,
+    world: World = ALONE,
 ) -> tuple[Trainer, dict[str, Any]]:
     """Train in a folder, from the start or from where it was left; drawing takes longer than all the rest."""
     with ExitStack() as stack:
         if not pictures:
             stack.enter_context(patch("src.tracking.tracker.draw_curves"))
             stack.enter_context(patch("src.tasks.classification.Classification.report", return_value={}))
-        stack.enter_context(RunFolder(folder, cfg.to_dict(), resume=resume))
-        tracker = stack.enter_context(Tracker(cfg, folder))
-        trainer = make_trainer(cfg, tracker, folder, data)
+        if world.main:
+            stack.enter_context(RunFolder(folder, cfg.to_dict(), resume=resume))
+        tracker = stack.enter_context((Tracker if world.main else SilentTracker)(cfg, folder))
+        trainer = make_trainer(cfg, tracker, folder, data, world)
         if resume:
             trainer.resume()
         return trainer, trainer.fit()
