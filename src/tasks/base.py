@@ -9,6 +9,7 @@ from src.config import Config
 from src.data.base import Data, DataSpec, Loader
 from src.data.batch import Batch
 from src.data.encoder import TextEncoder
+from src.errors import RequestError
 
 
 class StepResult(NamedTuple):
@@ -65,7 +66,13 @@ class Task(Protocol):
         return dict(data.spec.baseline.get(split, {}))
 
     def report(self, model: nn.Module, data: Data, split: str, folder: Path) -> dict[str, Path]:
-        """Write what a person wants to look at after training; return the files by title."""
+        """Write what a person wants to look at after training; return the files by title: none."""
+        return {}
 
     def label(self, model: nn.Module, encoder: TextEncoder, texts: list[str]) -> list[dict[str, Any]]:
-        """Say what the model makes of texts it has never seen, one plain dict each."""
+        """Say what the model makes of texts it has never seen, one plain dict each.
+
+        Raises:
+            RequestError: this task has no answer to a text alone.
+        """
+        raise RequestError("python -m src.predict labels texts, which is for task=classification")
