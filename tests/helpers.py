@@ -13,7 +13,7 @@ from src.choices import CONF
 from src.kernels import fused
 
 needs_fused = pytest.mark.skipif(fused.why_not() is not None, reason=str(fused.why_not()))
-BACKENDS = ["loop", "native", pytest.param("fused", marks=needs_fused)]
+BACKENDS = ["loop", "native", "eager", pytest.param("fused", marks=needs_fused)]
 FILLER = ["the", "a", "film", "plot", "cast", "music", "and", "of", "it", "was,", '"really"', "so"]
 
 

@@ -26,7 +26,7 @@ def load() -> str | None:
     """Load the operators ``deep_rnn::*``, compiling them first where that has not been done.
 
     Returns:
-        None if they are there, or else the reason why not.
+        None if they are there, or else the reason why not, which is also told on stderr, once a process.
     """
     try:
         folder = cache_root() / key()
@@ -37,8 +37,10 @@ def load() -> str | None:
                 (folder / "ready").touch()
         torch.ops.load_library(folder / "deep_rnn_kernels.so")
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
-        lines = [line for line in str(error).splitlines() if "error" in line.lower()] or [repr(error)]
-        return f"the fused kernels did not compile ({lines[-1].strip()})"
+        lines = [line for line in str(error).splitlines() if "error" in line.lower()] or [str(error) or repr(error)]
+        reason = f"the fused kernels did not compile ({lines[-1].strip()})"
+        print(f"{reason}; plain PyTorch takes over, slower", file=sys.stderr, flush=True)
+        return reason
     return None
 
 
@@ -65,9 +67,16 @@ def processor() -> str:
 
 
 def compiler_version() -> str:
-    """The compiler that torch's extension builder uses; raises OSError if there is none."""
-    command = [os.environ.get("CXX", "c++"), "--version"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    """The compiler that torch's extension builder uses.
+
+    Raises:
+        OSError: there is none.
+    """
+    name = os.environ.get("CXX", "c++")
+    try:
+        return subprocess.run([name, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    except FileNotFoundError:
+        raise OSError(f"there is no C++ compiler {name}; CXX names another") from None
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from src.kernels import fused_backend, loop, native, scan
+from src.kernels import eager, fused_backend, loop, native, scan
 from src.kernels.call import Call, Result
 
 
@@ -24,6 +24,7 @@ class Backend(NamedTuple):
 
 BACKENDS: dict[str, Backend] = {  # in the order in which `auto` tries them
     "fused": Backend(fused_backend.why_not, fused_backend.run, fused_backend.yields),
+    "eager": Backend(eager.why_not, eager.run, eager.yields),
     "native": Backend(native.why_not, native.run),
     "loop": Backend(loop.why_not, loop.run),
     "scan": Backend(scan.why_not, scan.run),

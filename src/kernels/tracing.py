@@ -12,3 +12,8 @@ def in_graph() -> bool:
 def under_vmap() -> bool:
     """Whether torch.func.vmap maps this code, alone or with other transforms around or inside it."""
     return not in_graph() and any(level.key() == TransformType.Vmap for level in get_interpreter_stack() or ())
+
+
+def transformed() -> bool:
+    """Whether any transform of torch.func is at work on this code."""
+    return not in_graph() and bool(get_interpreter_stack())

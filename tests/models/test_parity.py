@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from helpers import BACKENDS, needs_fused
+from helpers import BACKENDS
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils._pytree import tree_leaves
@@ -109,7 +109,7 @@ def test_packed_sequences_go_in_and_out_as_in_torch_nn(batch_first, enforce_sort
 
 
 @pytest.mark.parametrize("name", MODULES)
-@pytest.mark.parametrize("backend", ["native", pytest.param("fused", marks=needs_fused)])
+@pytest.mark.parametrize("backend", BACKENDS[1:])
 def test_backends_equal_the_loop_to_float32_rounding(name, backend):
     _, ours = twins(name, 3, True, False, "loop")
     ours.float()
