@@ -238,6 +238,37 @@ class NoLoggerConfig(Section):
     name: Literal["none"]
 
 
+class GradientFlowConfig(Section):
+    """``conf/diagnostics/gradient_flow.yaml``: dLoss/dh for every layer and time step."""
+
+    every: PositiveInt
+    """Steps between two looks."""
+
+
+class MemoryConfig(Section):
+    """``conf/diagnostics/memory.yaml``: how far back each layer's last state depends on the input."""
+
+    every: PositiveInt
+    """Steps between two looks."""
+
+
+class ProbeConfig(Section):
+    """``conf/diagnostics/probe.yaml``: a linear probe on each layer's states, at every evaluation."""
+
+    examples: PositiveInt
+    """Sequences (or steps, where each has a target) of training and of validation that it may see."""
+    ridge: PositiveFloat
+    """Penalty on its weights, as a share of the features' variance."""
+
+
+class DiagnosticsConfig(Section):
+    """``conf/diagnostics/``: what is measured beside the metrics; none where null."""
+
+    gradient_flow: GradientFlowConfig | None
+    memory: MemoryConfig | None
+    probe: ProbeConfig | None
+
+
 class SweepConfig(Section):
     """``conf/sweep/``: what the runs of a sweep share."""
 
@@ -265,6 +296,7 @@ class Config(Section):
     scheduler: SchedulerConfig
     trainer: TrainerConfig
     logger: LoggerOptions
+    diagnostics: DiagnosticsConfig
     sweep: SweepConfig
 
     depth: Annotated[int, Field(ge=1, le=1000)]

@@ -7,6 +7,8 @@ from typing import Any
 
 from src.files import write_atomic
 
+SPLITS = ("train", "train_epoch", "val", "test")
+
 
 def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path, monitor: str) -> None:
     """Draw each metric over the steps, training and validation in one panel.
@@ -43,7 +45,8 @@ def _panels(lines: Sequence[Mapping[str, Any]], monitored: str) -> dict[str, lis
     panels: dict[str, list[str]] = {}
     for name in names:
         metric = name.partition("/")[2]
-        if name == "train_epoch/loss":  # the same as train/loss, only coarser
+        # The epoch's loss is the same as train/loss, only coarser; what the diagnostics find has pictures of its own.
+        if name == "train_epoch/loss" or name.partition("/")[0] not in SPLITS:
             continue
         panels.setdefault(monitored if metric == "baseline" else metric, []).append(name)
     return panels

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from src.config import Config
 from src.data.base import Data
 from src.data.batch import Batch
+from src.diagnostics import Diagnostics
 from src.errors import RequestError, RunError, did_you_mean
 from src.files import remove_leftovers
 from src.tasks.base import Metrics, Task
@@ -79,6 +80,8 @@ class Trainer:
         self.schedule = Schedule(self.optimizer, cfg, self.total_steps)
         self.update = Updater(self.model, self.optimizer, self.scaler, cfg.clip, cfg.trainer.clip_by)
 
+        self.diagnostics = Diagnostics(cfg, self.model, task, data, run_dir, device, active=world.main)
+
         self.position = Position()
         self.stopping = EarlyStopping(cfg.trainer.mode, cfg.trainer.patience)
         self.best: dict[str, Any] = {}  # metrics of the best evaluation
@@ -127,7 +130,10 @@ class Trainer:
         self.model.train()
         self._tick()
         for batches in self._updates():
-            self._train_step(batches)
+            if self.diagnostics.due(self.position.step + 1):
+                self._diagnosed_step(batches)
+            else:
+                self._train_step(batches)
             self.profiler.step()
             if self.device.type == "cpu":
                 self._look()  # reading a number costs nothing here, so a fault shows at once
@@ -177,6 +183,17 @@ class Trainer:
         self.epoch_metrics.update(result, part)
         return loss.detach(), result.lr_scale
 
+    def _diagnosed_step(self, batches: list[Batch]) -> None:
+        """One update that the diagnostics look at; the time that takes is the run's, not the training speed's."""
+        self._look()
+        self.diagnostics.before_update(self.position.step + 1)
+        self._tick()
+        self._train_step(batches)
+        self._look()
+        found = self.diagnostics.after_update(self.position.step)
+        self._tick()
+        self.tracker.log(found, self.position)
+
     def _updates(self) -> Iterator[list[Batch]]:
         """What is left of the epoch, in groups of batches that make one update each."""
         batches = iter(self.train_batches.epoch(self.position.epoch, self.position.batch))
@@ -191,7 +208,7 @@ class Trainer:
         metrics["train_epoch/loss"] = self.epoch_window.mean_loss  # without the steps that were skipped
         better = False
         if last or (position.epoch + 1) % self.cfg.trainer.eval_every == 0:
-            metrics |= self._evaluate("val")
+            metrics |= self._evaluate("val") | self.diagnostics.at_evaluation(position.step)
             value = metrics[self.cfg.trainer.monitor]
             better = self.stopping.better(value)
             self.latest = {self.cfg.trainer.monitor: value, "epoch": position.epoch + 1} | metrics
@@ -221,6 +238,7 @@ class Trainer:
             self.model.eval()
             with torch.inference_mode():
                 files = self.task.report(self.model, self.data, "test" if test else "val", self.run_dir)
+            files |= self.diagnostics.draw()
         self._tick()
         summary: Summary = {"best": self.best, "final": self.latest}
         if test:
@@ -362,6 +380,7 @@ class Trainer:
             self.load(self.run_dir / "last.ckpt")
         else:
             self.tracker.cut(0)
+            self.diagnostics.rewind(0)
 
     def _save(self, name: str) -> None:
         self._look()
@@ -419,6 +438,7 @@ class Trainer:
         if self.world.main:  # what the others add is of batches to come
             self.epoch_metrics.load_state_dict(to_device(state["epoch_metrics"], self.device))
         self.tracker.cut(state["lines"])
+        self.diagnostics.rewind(self.position.step)
         self.world.take_rng(state["rng"], self.cfg.seed, self.position.step)
 
 

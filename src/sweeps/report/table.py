@@ -9,7 +9,18 @@ import pandas as pd
 from src.errors import RequestError, did_you_mean
 from src.sweeps.report.runs import DONE, STATES, Run
 
-NOT_CHOICES = {"seed", "resume", "threads", "device", "logger", "sweep", "experiment", "debug", "launcher"}
+NOT_CHOICES = {
+    "seed",
+    "resume",
+    "threads",
+    "device",
+    "logger",
+    "diagnostics",
+    "sweep",
+    "experiment",
+    "debug",
+    "launcher",
+}
 """First words of the keys that make no other experiment."""
 SHORT = {"model.cell": "cell", "link.name": "link", "data.name": "data", "task.name": "task"}
 NUMBERS = ("value", "epoch", "params", "seconds", "steps")
