@@ -33,7 +33,7 @@ class Metrics(Protocol):
         """Add a batch; no wait for the device."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the sums so far by name, None for one not begun; those of several processes are added (``+``)."""
+        """Return the sums so far by name, none or None where not begun; several processes add theirs."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` returned."""

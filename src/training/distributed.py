@@ -137,7 +137,9 @@ class World:
         if self.size == 1:
             return metrics
         states = self.gathered(to_plain(metrics.state_dict()))
-        fresh.load_state_dict(to_device({name: add(state[name] for state in states) for name in states[0]}, device))
+        names = dict.fromkeys(name for state in states for name in state)
+        whole = {name: add(state.get(name) for state in states) for name in names}
+        fresh.load_state_dict(to_device(whole, device))
         return fresh
 
     def whole_columns(self, carry: Any) -> Any:

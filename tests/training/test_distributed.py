@@ -28,12 +28,12 @@ def train_together(
     options: dict[str, Any],
     size: int,
     resume: bool = False,
-    stop: tuple[int, int] = (-1, -1),
-    hurt: tuple[int, int] = (-1, -1),
+    **trouble: tuple[int, int],
 ) -> list[int]:
     """Train in ``size`` processes and return their exit codes.
 
-    ``stop``: the process that is told to end, and the step; ``hurt``: the one whose loss is not a number.
+    ``trouble`` comes to a process at a step: ``stop`` tells it to end, ``hurt`` makes its loss no number, and ``late``
+    its time be up.
     """
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
     context = multiprocessing.get_context("forkserver")
@@ -50,7 +50,7 @@ def train_together(
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": port,
         }
-        started.append(context.Process(target=_child, args=(meeting, folder, options, resume, stop, hurt)))
+        started.append(context.Process(target=_child, args=(meeting, folder, options, resume, trouble)))
         started[-1].start()
     for process in started:
         process.join()
@@ -58,22 +58,20 @@ def train_together(
 
 
 def _child(
-    meeting: dict[str, Any],
-    folder: Path,
-    options: dict[str, Any],
-    resume: bool,
-    stop: tuple[int, int],
-    hurt: tuple[int, int],
+    meeting: dict[str, Any], folder: Path, options: dict[str, Any], resume: bool, trouble: dict[str, tuple[int, int]]
 ) -> None:
     os.environ.update({"MASTER_ADDR": "127.0.0.1"} | {name: str(value) for name, value in meeting.items()})
     torch.set_num_threads(1)
     original, rank = Trainer._learn, meeting["RANK"]
 
     def learn(self: Trainer, batch: Batch, total: int) -> tuple[torch.Tensor, float]:
-        if (rank, self.position.step) == stop:
+        here = (rank, self.position.step)
+        if here == trouble.get("stop"):
             self.signals.received = 15
+        if here == trouble.get("late"):
+            self.position.seconds = math.inf
         loss, scale = original(self, batch, total)
-        return (loss * math.nan if (rank, self.position.step) == hurt else loss), scale
+        return (loss * math.nan if here == trouble.get("hurt") else loss), scale
 
     Trainer._learn = learn  # type: ignore[method-assign]
     try:
@@ -166,6 +164,13 @@ def test_a_step_that_is_not_finite_is_skipped_by_all(tmp_path: Path) -> None:
     assert train_together(tmp_path / "two", options, 2, hurt=(1, 3)) == [0, 0]
     assert load_checkpoint(tmp_path / "two" / "last.ckpt")["position"]["skipped"] == 1
     assert_same_run(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.parametrize(("late", "steps"), [(0, 4), (1, 11)])
+def test_the_clock_of_process_0_decides_for_all(tmp_path: Path, late: int, steps: int) -> None:
+    options = EXACT | {"epochs": 1, "max_minutes": 600.0}
+    assert train_together(tmp_path / "run", options, 2, late=(late, 3)) == [0, 0]
+    assert load_checkpoint(tmp_path / "run" / "last.ckpt")["position"]["step"] == steps
 
 
 def test_columns_are_shared_out_in_order_and_nothing_is_left_over() -> None:
