@@ -25,7 +25,11 @@ Configured = Callable[..., Config]
 CHOICES = sorted(
     path.relative_to(CONF) for path in CONF.glob("**/*.yaml") if path.parent != CONF and not path.name.startswith("_")
 )
-NEEDED = {"data/text_file": ["data.path=reviews.csv"], "model/custom": ["model.cell=src.models.cells.gru.GRUCell"]}
+NEEDED = {
+    "data/text_file": ["data.path=reviews.csv"],
+    "data/plain_text": ["data.path=text.txt"],
+    "model/custom": ["model.cell=src.models.cells.gru.GRUCell"],
+}
 
 
 def names(folder: str) -> set[str]:

@@ -38,6 +38,8 @@ class DataSpec:
     pad_id: int | None = None
     unk_id: int | None = None
     """The id of whatever is not in the vocabulary; what word dropout puts in."""
+    characters: tuple[int, ...] | None = None
+    """Characters that each id stands for: none where words are all that is left of a text, None where there is none."""
     embedding: Tensor | None = None
     """[vocab_size, E] pretrained vectors to start from."""
 

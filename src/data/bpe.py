@@ -1,6 +1,6 @@
 """Pieces of words as tokens: byte-pair encoding on bytes, by Hugging Face tokenizers."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -8,13 +8,15 @@ from tokenizers import Tokenizer as HuggingFace
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from src.data.options import BpeOptions
-from src.data.tokenizer import PAD, UNK
+from src.data.tokenizer import END_ID, PAD, UNK
 
 _CHUNK = 1000  # texts handed to the library at once, which spreads them over the cores
 
 
 class BpeTokenizer:
     """A trained byte-level BPE: every text has ids, none is unknown, and decoding gives the (folded) text back."""
+
+    unit = "piece"
 
     def __init__(self, library: HuggingFace) -> None:
         self._library = library
@@ -52,6 +54,29 @@ class BpeTokenizer:
             for encoding in self._library.encode_batch_fast(chunk, add_special_tokens=False):
                 yield encoding.ids
 
+    @property
+    def characters(self) -> list[int]:
+        """The bytes of each piece that begin a character in UTF-8; the end of a text counts as one."""
+        starts = {letter for byte, letter in _letters().items() if byte & 0b1100_0000 != 0b1000_0000}
+        return [1, 1, *(sum(letter in starts for letter in token) for token in self.tokens[2:])]
+
+    def unknown(self, text: str) -> list[str]:
+        """None: every byte has an id."""
+        return []
+
+    def writer(self) -> Callable[[int], str]:
+        """Pieces as they come, a character that is spread over several as soon as it is whole."""
+        stream = decoders.DecodeStream(skip_special_tokens=False)
+
+        def write(id_: int) -> str:
+            nonlocal stream
+            if id_ != END_ID:
+                return stream.step(self._library, id_) or ""
+            stream = decoders.DecodeStream(skip_special_tokens=False)
+            return "\n"
+
+        return write
+
     def decode(self, ids: Sequence[int]) -> str:
         """Join the bytes and read them as UTF-8."""
         return self._library.decode(list(ids), skip_special_tokens=False)
@@ -64,3 +89,10 @@ class BpeTokenizer:
     def from_dict(cls, content: dict[str, Any]) -> "BpeTokenizer":
         """Make the tokenizer again."""
         return cls(HuggingFace.from_str(content["library"]))
+
+
+def _letters() -> dict[int, str]:
+    """The letter that stands for each byte in a byte-level piece: itself where it can be seen (Radford et al. 2019)."""
+    seen = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
+    others = [byte for byte in range(256) if byte not in seen]
+    return {byte: chr(byte) for byte in seen} | {byte: chr(256 + number) for number, byte in enumerate(others)}

@@ -3,17 +3,19 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import src.data.bpe
+import src.data.char
 import src.data.word
-from src.data.options import BpeOptions, TextOptions, WordOptions
+from src.data.options import BpeOptions, CharOptions, Keep, TextOptions, WordOptions
 from src.data.split import EncodedSplit
 from src.data.tokenizer import UNK_ID, Tokenizer
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {
     "word": src.data.word.WordTokenizer,
     "bpe": src.data.bpe.BpeTokenizer,
+    "char": src.data.char.CharTokenizer,
 }
 
 _LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
@@ -30,7 +32,7 @@ class TextEncoder:
 
     tokenizer: Tokenizer
     max_length: int | None
-    keep: Literal["first", "last", "both"]
+    keep: Keep
     class_names: tuple[str, ...]
 
     @classmethod
@@ -43,7 +45,9 @@ class TextEncoder:
                 tokenizer = src.data.word.WordTokenizer.fit(cleaned, word)
             case BpeOptions() as bpe:
                 tokenizer = src.data.bpe.BpeTokenizer.fit(cleaned, bpe)
-        return cls(tokenizer, options.max_length, options.keep, class_names)
+            case CharOptions() as char:
+                tokenizer = src.data.char.CharTokenizer.fit(cleaned, char)
+        return cls(tokenizer, options.extent.max_length, options.extent.keep, class_names)
 
     @property
     def vocab_size(self) -> int:

@@ -1,4 +1,4 @@
-"""From labelled texts to encoded splits, once, and then from the cache."""
+"""From texts to encoded splits, once, and then from the cache."""
 
 import dataclasses
 import logging
@@ -44,7 +44,7 @@ def build_text(
     Args:
         make_source: called with the options and the seed of the holdout.
         options: of the data set.
-        seed: the run's; it cuts the holdout where ``options.split_seed`` is None.
+        seed: the run's; it cuts the holdout where the options have no seed of their own.
         encoder: that of a finished run, to evaluate it on this data: nothing is learned from the data then, and the
             encoder's own length rule and classes hold.
 
@@ -53,7 +53,7 @@ def build_text(
     """
     fit = encoder is None
     name = options.name
-    split_seed = seed if options.split_seed is None else options.split_seed
+    split_seed, extent = options.seed_of_split(seed), options.extent
     source = make_source(options, split_seed)
     cache = Cache(options.cache_dir)
     key = cache_key(
@@ -72,18 +72,23 @@ def build_text(
     else:
         whole, content = entry
         encoder = encoder or dataclasses.replace(
-            TextEncoder.from_dict(content), max_length=options.max_length, keep=options.keep
+            TextEncoder.from_dict(content), max_length=extent.max_length, keep=extent.keep
         )
     return TextData(
         spec=describe_texts(
             encoder,
-            accuracy={split: float(np.bincount(part.labels).max() / len(part)) for split, part in whole.items()},
+            accuracy={
+                split: float(np.bincount(part.labels).max() / len(part))
+                for split, part in whole.items()
+                if encoder.class_names
+            },
             embedding=_vectors(whole["train"], encoder, options) if fit else None,
         ),
         splits={split: encoded.cut(encoder.max_length, encoder.keep) for split, encoded in whole.items()},
+        whole=whole,
         encoder=encoder,
         read=lambda: source.read(fit),
-        crop=options.crop,
+        crop=extent.crop,
     )
 
 
@@ -97,7 +102,8 @@ def _encode(corpus: Corpus, encoder: TextEncoder) -> dict[str, EncodedSplit]:
         )
     classes = np.array([encoder.class_names.index(name) for name in corpus.class_names])
     return {
-        name: encoder.encode_whole(split.texts, classes[split.labels].tolist()) for name, split in corpus.splits.items()
+        name: encoder.encode_whole(split.texts, classes[split.labels].tolist() if corpus.class_names else None)
+        for name, split in corpus.splits.items()
     }
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 from src.data.corpus import Corpus, Examples
 from src.data.encoder import TextEncoder
 from src.data.encoding import build_text
-from src.data.options import TextOptions
+from src.data.options import LabelledTextOptions
 from src.data.text_data import TextData
 from src.errors import RequestError
 
@@ -18,7 +18,7 @@ SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
 CLASS_NAMES = ("neg", "pos")
 
 
-class Options(TextOptions):
+class Options(LabelledTextOptions):
     """``conf/data/imdb.yaml``."""
 
     name: Literal["imdb"]

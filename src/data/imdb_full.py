@@ -17,7 +17,7 @@ from src.data.download import fetch, md5_of
 from src.data.encoder import TextEncoder
 from src.data.encoding import build_text
 from src.data.imdb import CLASS_NAMES
-from src.data.options import TextOptions
+from src.data.options import LabelledTextOptions
 from src.data.text_data import TextData
 from src.errors import RequestError
 
@@ -31,7 +31,7 @@ HALVES = ("train", "test")
 _MEMBER = re.compile(r"(?:\./)?(?:aclImdb/)?(train|test)/(neg|pos)/(\d+)_\d+\.txt")
 
 
-class Options(TextOptions):
+class Options(LabelledTextOptions):
     """``conf/data/imdb_full.yaml``."""
 
     name: Literal["imdb_full"]

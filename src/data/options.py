@@ -3,7 +3,7 @@
 Values stand in YAML, types and ranges here.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -27,7 +27,7 @@ class WordOptions(Options):
     min_freq: Annotated[int, Field(ge=1)]
     """How often a word must stand in the training part to get an id of its own."""
     lowercase: bool
-    rule: Literal["words", "words_and_marks", "basic_english", "whitespace"]
+    rule: Literal["words", "words_and_marks", "basic_english", "whitespace", "whitespace_lines"]
     """What a token is (see ``src.data.word``)."""
 
 
@@ -42,23 +42,35 @@ class BpeOptions(Options):
     lowercase: bool
 
 
-TokenizerOptions = Annotated[WordOptions | BpeOptions, Field(discriminator="name")]
+class CharOptions(Options):
+    """``conf/data/tokenizer/char.yaml``: single characters."""
+
+    name: Literal["char"]
+    vocab_size: Annotated[int, Field(ge=3)] | None
+    """Ids in all, the two reserved ones (padding, unknown) among them; null keeps every character."""
+    min_freq: Annotated[int, Field(ge=1)]
+    """How often a character must stand in the training part to get an id of its own."""
+    lowercase: bool
+
+
+TokenizerOptions = Annotated[WordOptions | BpeOptions | CharOptions, Field(discriminator="name")]
+Keep = Literal["first", "last", "both"]
+
+
+class Extent(NamedTuple):
+    """How much of a text a classifier reads."""
+
+    max_length: int | None = None
+    keep: Keep = "last"
+    crop: int | None = None
 
 
 class TextOptions(DataOptions):
     """What every set of texts needs to be told."""
 
     tokenizer: TokenizerOptions
-    max_length: Annotated[int, Field(ge=1)] | None
-    """Longest sequence, in tokens; null for no limit."""
-    keep: Literal["first", "last", "both"]
-    """Which tokens of a longer text stay; ``both`` keeps half of them from either end."""
-    crop: Annotated[int, Field(ge=1)] | None
-    """Training reads a window of so many tokens of a longer text, placed anew each epoch; evaluation reads all."""
     holdout: Share
     """Share of the training part that is held out for validation."""
-    split_seed: Annotated[int, Field(ge=0)] | None
-    """Seed of the shuffle before the holdout is cut off; null takes the run's seed."""
     embedding_path: str | None
     """File of pretrained word vectors in GloVe's format: a token and its numbers a line."""
     cooccurrence: Annotated[int, Field(ge=1)] | None
@@ -66,8 +78,39 @@ class TextOptions(DataOptions):
     cache_dir: str | None
     """Folder for encoded data and downloads; null keeps nothing."""
 
+    @property
+    def extent(self) -> Extent:
+        """How much of a text is read: all."""
+        return Extent()
+
+    def seed_of_split(self, seed: int) -> int:
+        """The seed of the holdout in a run of this seed; there is none where nothing is drawn."""
+        return 0
+
     @model_validator(mode="after")
     def _one_start_for_the_vectors(self) -> Self:
         if self.embedding_path is not None and self.cooccurrence is not None:
             raise ValueError("give embedding_path or cooccurrence, not both: each says where the word vectors start")
         return self
+
+
+class LabelledTextOptions(TextOptions):
+    """What a set of labelled texts needs to be told; a language model reads them whole all the same."""
+
+    max_length: Annotated[int, Field(ge=1)] | None
+    """Longest sequence, in tokens; null for no limit."""
+    keep: Keep
+    """Which tokens of a longer text stay; ``both`` keeps half of them from either end."""
+    crop: Annotated[int, Field(ge=1)] | None
+    """Training reads a window of so many tokens of a longer text, placed anew each epoch; evaluation reads all."""
+    split_seed: Annotated[int, Field(ge=0)] | None
+    """Seed of the shuffle before the holdout is cut off; null takes the run's seed."""
+
+    @property
+    def extent(self) -> Extent:
+        """How much of a text is read."""
+        return Extent(self.max_length, self.keep, self.crop)
+
+    def seed_of_split(self, seed: int) -> int:
+        """``split_seed``, or the run's."""
+        return seed if self.split_seed is None else self.split_seed

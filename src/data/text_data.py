@@ -15,7 +15,7 @@ from src.data.tokenizer import PAD_ID, UNK_ID
 
 
 def describe_texts(encoder: TextEncoder, accuracy: Mapping[str, float], embedding: Tensor | None = None) -> DataSpec:
-    """What labelled texts say of themselves once they are encoded.
+    """What texts say of themselves once they are encoded.
 
     Args:
         accuracy: of always answering the most frequent class, by split; a finished run has no splits and gives none.
@@ -27,6 +27,7 @@ def describe_texts(encoder: TextEncoder, accuracy: Mapping[str, float], embeddin
         pad_id=PAD_ID,
         unk_id=UNK_ID,
         embedding=embedding,
+        characters=tuple(encoder.tokenizer.characters or ()),
     )
 
 
@@ -42,6 +43,8 @@ class TextData:
     splits: dict[str, EncodedSplit]
     encoder: TextEncoder
     read: Callable[[], Corpus]
+    whole: Mapping[str, EncodedSplit]
+    """The splits before their texts were cut to length, for a task that reads them as one stream."""
     crop: int | None = None
     """Steps of the window that stands for a longer text in training."""
 

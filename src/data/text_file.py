@@ -11,14 +11,15 @@ from typing import Literal, NamedTuple
 from src.data.corpus import Corpus, Examples
 from src.data.encoder import TextEncoder
 from src.data.encoding import build_text
-from src.data.options import TextOptions
+from src.data.files import decode, read_bytes
+from src.data.options import LabelledTextOptions
 from src.data.text_data import TextData
 from src.errors import RequestError, did_you_mean
 
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 
-class Options(TextOptions):
+class Options(LabelledTextOptions):
     """``conf/data/text_file.yaml``."""
 
     name: Literal["text_file"]
@@ -59,7 +60,7 @@ class TextFileSource:
 
     def fingerprint(self) -> str:
         """Hash the files."""
-        digests = {split: hashlib.sha256(_read_bytes(path)).hexdigest() for split, path in self.paths.items()}
+        digests = {split: hashlib.sha256(read_bytes(path)).hexdigest() for split, path in self.paths.items()}
         return json.dumps(digests)
 
     def read(self, fit: bool) -> Corpus:
@@ -102,7 +103,7 @@ def read_rows(path: str, options: Options) -> list[Row]:
     kind = FORMATS.get(Path(path).suffix.lower()) if options.format == "auto" else options.format
     if kind is None:
         raise RequestError(f"{path}: its ending does not tell the format; give data.format=csv, tsv or jsonl")
-    text = _decode(_read_bytes(path), path)
+    text = decode(read_bytes(path), path)
     columns = (options.text_column, options.label_column)
     records = _json_records(text, columns, path) if kind == "jsonl" else _table_records(text, columns, path, kind)
     rows = [Row(line, content, label.strip()) for line, content, label in records]
@@ -113,23 +114,6 @@ def read_rows(path: str, options: Options) -> list[Row]:
     if not rows:
         raise RequestError(f"{path}: the file is empty; expected one labelled text a line")
     return rows
-
-
-def _read_bytes(path: str) -> bytes:
-    try:
-        return Path(path).expanduser().read_bytes()
-    except OSError as error:
-        raise RequestError(f"cannot read the data file {path}: {error.strerror}") from error
-
-
-def _decode(content: bytes, path: str) -> str:
-    try:
-        return content.decode("utf-8-sig")  # spreadsheets write a byte order mark
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise RequestError(
-            f"{path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        ) from None
 
 
 def _table_records(text: str, columns: tuple[str, str], path: str, kind: str) -> Iterator[tuple[int, str, str]]:

@@ -9,7 +9,7 @@ from torchtext.data.utils import get_tokenizer
 from torchtext.vocab import Vocab
 
 from src.data.options import WordOptions
-from src.data.tokenizer import PAD, UNK, UNK_ID
+from src.data.tokenizer import END_ID, PAD, UNK, UNK_ID
 
 RULES: dict[str, Callable[[str], list[str]]] = {
     # Words only (don't is one), as in Keras: more of the review within the same length.
@@ -20,6 +20,8 @@ RULES: dict[str, Callable[[str], list[str]]] = {
     "basic_english": get_tokenizer("basic_english"),
     # For texts that are tokenised already.
     "whitespace": get_tokenizer(None),
+    # The same with the end of every line as a token, as Penn Treebank and WikiText are read in the literature.
+    "whitespace_lines": get_tokenizer(re.compile(r"\S+|\n").findall),
 }
 
 
@@ -31,6 +33,8 @@ class WordTokenizer:
         rule: a key of ``RULES``.
         lowercase: fold case before splitting.
     """
+
+    unit = "word"
 
     def __init__(self, tokens: list[str], rule: str, lowercase: bool) -> None:
         self.tokens = tokens
@@ -51,15 +55,36 @@ class WordTokenizer:
         vocabulary = Vocab(counts, max_size=max_size, min_freq=options.min_freq, specials=[PAD, UNK])
         return cls(list(vocabulary.itos), options.rule, options.lowercase)
 
+    @property
+    def characters(self) -> None:
+        """Blanks, perhaps marks and capitals, and all words without an id are lost."""
+
     def encode(self, texts: Iterable[str]) -> Iterator[list[int]]:
         """Look up every word of every text."""
         find = self._ids.get
         for text in texts:
             yield [find(word, UNK_ID) for word in self._split(text)]
 
+    def unknown(self, text: str) -> list[str]:
+        """The words of a text that have no id."""
+        return [word for word in self._split(text) if word not in self._ids]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Write the words with blanks between them."""
         return " ".join(self.tokens[id_] for id_ in ids)
+
+    def writer(self) -> Callable[[int], str]:
+        """Words with a blank before each, but at the beginning of a line."""
+        blank = True
+
+        def write(id_: int) -> str:
+            nonlocal blank
+            word = "\n" if id_ == END_ID else self.tokens[id_]
+            text = word if word == "\n" or not blank else f" {word}"
+            blank = word != "\n"
+            return text
+
+        return write
 
     def to_dict(self) -> dict[str, Any]:
         """Say everything in plain JSON types."""

@@ -20,7 +20,7 @@ from src.models.sequence import POOLINGS, SequenceModel
 from src.tasks.base import StepResult, Task
 from src.tasks.options import TaskOptions
 from src.tasks.report import write_confusion, write_most_wrong
-from src.tasks.stack import build_stack, input_size
+from src.tasks.stack import build_stack, input_size, start_from
 
 BATCH = 256  # of passes that learn nothing: sorted by length, so that little is padding
 
@@ -84,11 +84,7 @@ class Classification(Task):
 
     def build_model(self, cfg: Config, spec: DataSpec) -> SequenceModel:
         """Embedding, stack, pooling and head; pretrained vectors of the data are where the embedding starts."""
-        options, vectors = self.options, spec.embedding
-        if vectors is not None and vectors.shape[1] != options.embedding:
-            raise RequestError(
-                f"task.embedding={options.embedding}: the vectors in data.embedding_path have {vectors.shape[1]}"
-            )
+        options = self.options
         size = input_size(cfg, spec)
         model = SequenceModel(
             spec.vocab_size,
@@ -104,9 +100,7 @@ class Classification(Task):
             pad_id=spec.pad_id,
             init=cfg.model.init,
         )
-        if vectors is not None and model.embedding is not None:
-            with torch.no_grad():
-                model.embedding.weight.copy_(vectors)
+        start_from(model.embedding, spec.embedding)
         return model
 
     def count(self, batch: Batch) -> int:

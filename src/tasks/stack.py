@@ -3,6 +3,9 @@
 import logging
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from src.config import Config, HighwayConfig, NoLinkConfig
 from src.data.base import DataSpec
 from src.errors import RequestError
@@ -27,6 +30,22 @@ def build_stack(cfg: Config, input_size: int) -> DeepRNN:
         return DeepRNN(hidden_size=cfg.width, **arguments(cfg, input_size))
     except (ValueError, TypeError) as error:
         raise RequestError(f"model: {error}") from error
+
+
+def start_from(embedding: nn.Embedding | None, vectors: Tensor | None) -> None:
+    """Begin at the pretrained vectors of the data, where there are any.
+
+    Raises:
+        RequestError: they are of another width.
+    """
+    if embedding is None or vectors is None:
+        return
+    if vectors.shape[1] != embedding.embedding_dim:
+        raise RequestError(
+            f"task.embedding={embedding.embedding_dim}: the vectors in data.embedding_path have {vectors.shape[1]}"
+        )
+    with torch.no_grad():
+        embedding.weight.copy_(vectors)
 
 
 def spend_budget(cfg: Config, input_size: int) -> Config:

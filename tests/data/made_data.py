@@ -6,10 +6,11 @@ import tarfile
 from typing import Any
 
 from src.choices import module_of
-from src.data.options import BpeOptions, WordOptions
+from src.data.options import BpeOptions, CharOptions, WordOptions
 
 WORD = WordOptions(name="word", vocab_size=10_000, min_freq=1, lowercase=True, rule="words_and_marks")
 BPE = BpeOptions(name="bpe", vocab_size=300, min_freq=1, lowercase=True)
+CHAR = CharOptions(name="char", vocab_size=None, min_freq=1, lowercase=False)
 OWN: dict[str, dict[str, Any]] = {
     "imdb": {},
     "imdb_full": {"path": None, "url": "http://127.0.0.1:9/aclImdb_v1.tar.gz", "md5": "0" * 32},

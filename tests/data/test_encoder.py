@@ -1,22 +1,23 @@
-"""Text to ids and back, with either tokenizer."""
+"""Text to ids and back, with every tokenizer."""
 
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_data import BPE, WORD, make_options
+from made_data import BPE, CHAR, WORD, make_options
 
+from src.data.char import CharTokenizer
 from src.data.encoder import TextEncoder, clean
-from src.data.options import BpeOptions, WordOptions
-from src.data.tokenizer import PAD, PAD_ID, UNK, UNK_ID
+from src.data.options import BpeOptions, CharOptions, WordOptions
+from src.data.tokenizer import END_ID, PAD, PAD_ID, UNK, UNK_ID
 from src.data.word import WordTokenizer
 
 TEXTS = ["The film, the film! It isn't bad.", "A bad film<br /><br />a BAD film?", "the the the end"]
 BOTH = pytest.mark.parametrize("tokenizer", [WORD, BPE], ids=["word", "bpe"])
 
 
-def fit(tokenizer: WordOptions | BpeOptions, **changes: object) -> TextEncoder:
+def fit(tokenizer: WordOptions | BpeOptions | CharOptions, **changes: object) -> TextEncoder:
     return TextEncoder.fit(TEXTS, make_options("imdb", tokenizer=tokenizer, **changes), ("neg", "pos"))
 
 
@@ -45,6 +46,7 @@ def test_min_freq_leaves_rare_words_out() -> None:
         ("words_and_marks", ["it", "isn't", "bad", "!", "(", "no", ")"]),
         ("basic_english", ["it", "isn", "'", "t", "bad", "!", "(", "no", ")"]),
         ("whitespace", ["it", "isn't", "bad!", "(no)"]),
+        ("whitespace_lines", ["it", "isn't", "bad!", "(no)"]),
     ],
 )
 def test_rules_split_as_they_say(rule: str, tokens: list[str]) -> None:
@@ -123,3 +125,38 @@ def test_byte_pairs_stay_within_the_vocabulary_asked_for() -> None:
 CASED_BPE = BpeOptions(name="bpe", vocab_size=300, min_freq=1, lowercase=False)
 ENCODERS = {"word": fit(WORD, max_length=None), "bpe": fit(CASED_BPE, max_length=None)}
 AGAIN = {name: TextEncoder.from_dict(json.loads(json.dumps(made.to_dict()))) for name, made in ENCODERS.items()}
+
+
+def test_characters_are_by_frequency_then_code_point_and_decoding_gives_the_text_back() -> None:
+    tokenizer = CharTokenizer.fit(["abbccc d", "€"], CHAR)
+    assert tokenizer.tokens == [PAD, UNK, "c", "b", " ", "a", "d", "€"]
+    (ids,) = tokenizer.encode(["cab €"])
+    assert tokenizer.decode(ids) == "cab €" and tokenizer.characters == [1] * 8
+    assert next(tokenizer.encode(["xaX"])) == [UNK_ID, 5, UNK_ID] and tokenizer.unknown("xaX") == ["x", "X"]
+    few = CharTokenizer.fit(["aabbc"], CHAR.model_copy(update={"vocab_size": 4}))
+    assert few.tokens == [PAD, UNK, "a", "b"]
+
+
+def test_ends_of_lines_are_words_where_the_literature_counts_them() -> None:
+    made = WordTokenizer.fit(["a <unk> b\nb\n"], word(rule="whitespace_lines", lowercase=False))
+    (ids,) = made.encode(["a <unk> b\nb\n"])
+    assert [made.tokens[id_] for id_ in ids] == ["a", UNK, "b", "\n", "b", "\n"]
+    assert "".join(map(made.writer(), ids)) == " a <unk> b\nb\n"
+
+
+@given(st.text())
+def test_the_characters_that_ids_stand_for_add_up_to_those_of_the_text(text: str) -> None:
+    tokenizer = fit(BPE).tokenizer
+    (ids,) = tokenizer.encode([text])
+    characters = tokenizer.characters
+    assert characters is not None
+    assert sum(characters[id_] for id_ in ids) == len(tokenizer.decode(ids))
+
+
+@pytest.mark.parametrize("tokenizer", [WORD, BPE, CHAR], ids=["word", "bpe", "char"])
+def test_a_writer_gives_piece_by_piece_what_decoding_gives_at_once(tokenizer: WordOptions | BpeOptions) -> None:
+    made = TextEncoder.fit(["naïve – \U0001f600 film, a film"], make_options("imdb", tokenizer=tokenizer), ()).tokenizer
+    (ids,) = made.encode(["a naïve \U0001f600 film, –"])
+    write = made.writer()
+    assert "".join(map(write, ids)).strip() == made.decode(ids)
+    assert write(END_ID) == "\n" and write(ids[0]).strip() == "a"

@@ -118,7 +118,7 @@ def test_metrics_count_a_class_that_nobody_names_as_zero() -> None:
 
 
 def test_the_baseline_is_the_share_of_the_most_frequent_class() -> None:
-    assert Classification(options(), TWO).baseline(TextData(TWO, {}, None, None), "val") == {"accuracy": 0.75}
+    assert Classification(options(), TWO).baseline(TextData(TWO, {}, None, None, {}), "val") == {"accuracy": 0.75}
 
 
 def test_a_head_that_does_not_fit_the_data_is_refused() -> None:

@@ -99,7 +99,7 @@ def make_data(train: int = 80, val: int = 24, test: int = 0) -> TextData:
         unk_id=1,
         baseline=baseline,
     )
-    data = TextData(spec=spec, splits=splits, encoder=None, read=None)  # type: ignore[arg-type]
+    data = TextData(spec=spec, splits=splits, encoder=None, read=None, whole=splits)  # type: ignore[arg-type]
     object.__setattr__(data, "text", lambda name, example: f"{name} {example}")
     return data
 

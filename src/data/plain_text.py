@@ -1,0 +1,107 @@
+"""Text without labels, for a language model: a file, or a folder in one of the usual layouts."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal
+
+from src.data.corpus import Corpus, Examples
+from src.data.encoder import TextEncoder
+from src.data.encoding import build_text
+from src.data.files import decode, read_bytes
+from src.data.options import TextOptions
+from src.data.split import UNKNOWN_LABEL
+from src.data.text_data import TextData
+from src.errors import RequestError
+
+LAYOUTS = (
+    {"train": "ptb.train.txt", "val": "ptb.valid.txt", "test": "ptb.test.txt"},
+    {"train": "wiki.train.tokens", "val": "wiki.valid.tokens", "test": "wiki.test.tokens"},
+    {"train": "train.txt", "val": "valid.txt", "test": "test.txt"},
+    {"train": "train.txt", "val": "val.txt", "test": "test.txt"},
+)
+"""File names that say what is what: Penn Treebank as Mikolov prepared it, WikiText, and anybody's own."""
+
+
+class Options(TextOptions):
+    """``conf/data/plain_text.yaml``."""
+
+    name: Literal["plain_text"]
+    path: str
+
+
+def build(options: Options, seed: int, encoder: TextEncoder | None = None) -> TextData:
+    """Read and encode the text (see ``build_text``)."""
+    return build_text(PlainTextSource, options, seed, encoder)
+
+
+class PlainTextSource:
+    """``data=plain_text``: one file, whose last share is held out; a folder that holds train, val and perhaps test by
+    name; or a folder of .txt files, the last share of which, by name, is held out whole.
+
+    Raises:
+        RequestError: there is nothing there to read.
+    """
+
+    def __init__(self, options: Options, split_seed: int) -> None:
+        self.options = options
+        path = Path(options.path).expanduser()
+        self.files = find(path) if path.is_dir() else {"": [path]}
+
+    def fingerprint(self) -> str:
+        """Hash the files, split by split."""
+        digests = {
+            split: [hashlib.sha256(read_bytes(path)).hexdigest() for path in paths]
+            for split, paths in self.files.items()
+        }
+        return json.dumps(digests)
+
+    def read(self, fit: bool) -> Corpus:
+        """Read the files."""
+        texts = {split: [read_text(path) for path in paths] for split, paths in self.files.items()}
+        if "" in texts:
+            (own,) = texts.values()
+            texts = split_off(own, self.options.holdout) if fit else {"val": own}
+        return Corpus({split: Examples(own, [UNKNOWN_LABEL] * len(own)) for split, own in texts.items()}, ())
+
+
+def find(folder: Path) -> dict[str, list[Path]]:
+    """The files of each split in a folder; under "" those of one that says nothing about splits.
+
+    Raises:
+        RequestError: the folder has a training file and nothing to validate on, or no text at all.
+    """
+    near = next((layout for layout in LAYOUTS if (folder / layout["train"]).exists()), None)
+    for layout in LAYOUTS:
+        found = {split: [folder / name] for split, name in layout.items() if (folder / name).exists()}
+        if {"train", "val"} <= found.keys():
+            return found
+    if near is not None:
+        raise RequestError(f"data.path={folder}: has {near['train']}, but no {near['val']} to validate on")
+    texts = sorted(folder.rglob("*.txt"))
+    if not texts:
+        known = "; ".join(", ".join(layout.values()) for layout in LAYOUTS[:3])
+        raise RequestError(f"data.path={folder}: no .txt file in this folder, nor one of the known layouts ({known})")
+    return {"": texts}
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, with plain line ends.
+
+    Raises:
+        RequestError: it cannot be read, is not UTF-8 (with the line), or is empty.
+    """
+    text = decode(read_bytes(path), path).replace("\r\n", "\n")
+    if not text.strip():
+        raise RequestError(f"{path}: the file is empty; a language model needs text")
+    return text
+
+
+def split_off(texts: list[str], share: float) -> dict[str, list[str]]:
+    """The last share of one text's characters, or the last of many texts, for validation."""
+    if len(texts) == 1:
+        (text,) = texts
+        train = int(len(text) * (1 - share))
+        return {"train": [text[:train]], "val": [text[train:]]}
+    train = min(max(len(texts) - round(len(texts) * share), 1), len(texts) - 1)
+    return {"train": texts[:train], "val": texts[train:]}

@@ -1,0 +1,123 @@
+"""A recurrent language model: the probability of the next token, given all before it."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from src.models.deep_rnn import DeepRNN
+from src.models.dropout import check_rate, drop_outputs, mask
+from src.models.sequence import Embedding, SequenceEncoder
+
+INIT_RANGE = 0.1
+"""Embedding and decoder start in U(-0.1, 0.1), as in Zaremba et al. (2014) and Merity et al. (2018)."""
+
+
+class Reading(NamedTuple):
+    """What a pass over a chunk of text leaves."""
+
+    output: Tensor  # [T, B, F] of the stack
+    features: Tensor  # [T, B, F], the outputs after dropout: what the decoder reads
+    state: tuple[Any, ...]  # of the stack after the last step
+
+
+class LanguageModel(SequenceEncoder):
+    """Token ids -> embedding -> DeepRNN -> log p(next token).
+
+    The decoder is a linear map and a softmax; with ``tied`` its matrix is the embedding's (Press & Wolf 2017; Inan et
+    al. 2017), behind a projection where the stack is not as wide as the embedding. With ``cutoffs`` it is the adaptive
+    softmax of Grave et al. (2017), for ids sorted by frequency: rare tokens cost less, in time and in parameters.
+
+    Args:
+        vocab_size: V.
+        embedding_dim: E; must be the stack's input size.
+        rnn: the stack, time-major, in one direction.
+        tied: share the embedding's matrix.
+        cutoffs: ids at which the clusters of the adaptive softmax begin; none: a full softmax.
+        embedding_dropout, input_dropout: see ``SequenceEncoder``.
+        dropout: on the stack's outputs.
+        locked: hold that dropout's mask for a whole chunk.
+    Raises:
+        ValueError: for a bidirectional stack, cutoffs that do not rise from 1 to V - 1, cutoffs with tied weights, a
+            rate outside [0, 1), or a stack of another input size.
+    """
+
+    embedding: Embedding
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_dim: int,
+        rnn: DeepRNN,
+        *,
+        tied: bool = True,
+        cutoffs: Sequence[int] = (),
+        embedding_dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        dropout: float = 0.0,
+        locked: bool = False,
+    ) -> None:
+        if rnn.bidirectional:
+            raise ValueError("a bidirectional language model would see the tokens that it is to predict")
+        if cutoffs and tied:
+            raise ValueError("the adaptive softmax has matrices of its own and cannot be tied")
+        if list(cutoffs) != sorted({c for c in cutoffs if 0 < c < vocab_size}):
+            raise ValueError(f"cutoffs must rise within the vocabulary, from 1 to {vocab_size - 1}, not {[*cutoffs]}")
+        super().__init__(
+            vocab_size, embedding_dim, rnn, embedding_dropout=embedding_dropout, input_dropout=input_dropout
+        )
+        self.dropout, self.locked, self.cutoffs = check_rate("dropout", dropout), locked, tuple(cutoffs)
+        nn.init.uniform_(self.embedding.weight, -INIT_RANGE, INIT_RANGE)
+        size = rnn.output_size
+        self.projection = nn.Linear(size, embedding_dim) if tied and size != embedding_dim else nn.Identity()
+        self.decoder: Any
+        if cutoffs:
+            self.decoder = nn.AdaptiveLogSoftmaxWithLoss(size, vocab_size, [*cutoffs])
+            return
+        self.decoder = nn.Linear(embedding_dim if tied else size, vocab_size)
+        nn.init.zeros_(self.decoder.bias)
+        nn.init.uniform_(self.decoder.weight, -INIT_RANGE, INIT_RANGE)
+        if tied:
+            self.decoder.weight = self.embedding.weight
+
+    def forward(self, ids: Tensor, lengths: Tensor | None = None, state: Any = None) -> Reading:
+        """ids [T, B], valid steps [B] (None: all) and the state before them -> what the pass leaves."""
+        output, state = self.read(ids, lengths, state)
+        locked = mask(output, output.shape[1:], self.dropout) if self.training and self.locked else None
+        return Reading(output, drop_outputs(output, locked, self.dropout, self.training), state)
+
+    def nats(self, features: Tensor, targets: Tensor) -> Tensor:
+        """-log p of targets [T, B] summed over the batch, in nats, given features [T, B, F]; -1 counts for nothing."""
+        targets = targets.flatten()
+        hidden = self.projection(features.flatten(0, 1))
+        if not self.cutoffs:
+            return F.cross_entropy(self.decoder(hidden), targets, ignore_index=-1, reduction="sum")
+        known = targets >= 0
+        # torch collects the clusters' results in the dtype of what it is given, which under autocast is half of theirs
+        logs = self.decoder(hidden.to(self.embedding.weight.dtype), targets.clamp(min=0)).output
+        return -logs.where(known, 0).sum()
+
+    def log_probabilities(self, features: Tensor) -> Tensor:
+        """[B, V] log p of every token to come next, given features [B, F]."""
+        hidden = self.projection(features)
+        if self.cutoffs:
+            return self.decoder.log_prob(hidden.to(self.embedding.weight.dtype))
+        return self.decoder(hidden).log_softmax(-1)
+
+    def step(self, ids: Tensor, state: Any = None) -> tuple[Tensor, tuple[Any, ...]]:
+        """One token of each of B texts, ids [B] -> [B, V] log p of the one after it, and the state: its cost is
+        that of one step, however long the text is."""
+        output, state = self.rnn.step(self.embedding(ids), state)
+        return self.log_probabilities(output), state
+
+
+@torch.inference_mode()
+def read_prompt(model: LanguageModel, ids: Tensor, chunk: int = 1024) -> tuple[Tensor, tuple[Any, ...]]:
+    """Read ids [T] of any length, ``chunk`` at a time -> [1, V] log p of the token after them, and the state."""
+    state: Any = None
+    for part in ids[:, None].split(chunk):
+        reading = model(part, state=state)
+        state = reading.state
+    return model.log_probabilities(reading.features[-1]), state
