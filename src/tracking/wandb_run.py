@@ -111,10 +111,11 @@ class WandbRun:
 
 
 def stable_id(folder: Path) -> str:
-    """Return the run's id, which its folder keeps from the first time on."""
+    """Return the run's id, which its folder keeps from the first time on; under `wandb agent` the one that it gave."""
     path = folder / "wandb_id"
     if not path.exists():
-        write_atomic(path, secrets.token_hex(4))
+        given = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
+        write_atomic(path, given or secrets.token_hex(4))
     return path.read_text(encoding="utf-8").strip()
 
 
