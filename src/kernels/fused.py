@@ -13,7 +13,7 @@ from torch import Tensor
 
 from src.kernels import build
 
-CELLS = ("rnn_tanh", "rnn_relu", "lstm", "gru")  # by the names of csrc/registry_impl.h
+TORCH_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of the weights of torch.nn's cells
 
 
 def why_not() -> str | None:
@@ -45,26 +45,40 @@ def unroll(
     reverse: Sequence[bool] = (False,),
     lengths: Tensor | None = None,
     masks: Sequence[Tensor] = (),
+    *,
+    names: Sequence[str] = TORCH_NAMES,
+    drops: Sequence[Tensor] = (),
+    zones: Sequence[Tensor] = (),
+    zoneout: Sequence[float] = (),
+    constants: Sequence[float] = (),
 ) -> tuple[Tensor, list[Tensor]]:
     """Run a stack of layers; a layer's directions are concatenated and fed to the next layer.
 
     Args:
         x: [T, B, I], any strides; float32 or float64, and so all others.
         states: [B, H] each: for every layer, direction and field of the state (LSTM: h, c).
-        weights: for every layer and direction w_ih [G*H, I], w_hh [G*H, H] and (all or none) b_ih, b_hh [G*H].
-        cell: one of ``CELLS``, gate order as torch.nn has it.
+        weights: for every layer and direction the parameters named in ``names``, of the shapes they have in the cells
+            of ``src.models.cells``; biases may be left out, of all cells alike.
+        cell: a name of csrc/registry_impl.h, gate order as in ``src.models.cells``.
         reverse: per direction, whether it runs from the end: (False,), (True,) or (False, True).
         lengths: [B] int64 valid steps of each column; None: all T.
         masks: [B, H] for every layer and direction, times h before the recurrent product (recurrent dropout).
+        names: of a cell's parameters, ``weight_ih`` first; those of a further transition end in its number.
+        drops: [B, H] for every layer and direction, times the candidate.
+        zones: bool [T, B, H] for every layer, direction and field with zoneout: the units that keep their old value;
+            none: in expectation.
+        zoneout: for every field of the state the probability of keeping its old value; none: 0.
+        constants: of the cell's equations, where it has any.
 
     Returns:
         The last layer's output [T, B, D*H], zero past each column's length, and the states after its last step.
 
     Raises:
-        RuntimeError: for shapes, dtypes or lengths that do not fit together.
+        RuntimeError: for names, shapes, dtypes or lengths that do not fit together.
     """
-    lists = list(states), list(weights), list(masks)
-    results = torch.ops.deep_rnn.unroll(x, lengths, *lists, cell, list(reverse), False)
+    noise = list(masks), list(drops), list(zones)
+    plan = cell, list(names), list(constants), list(zoneout), list(reverse)
+    results = torch.ops.deep_rnn.unroll(x, lengths, list(states), list(weights), *noise, *plan, False)
     return results[0], results[1 : 1 + len(states)]
 
 
@@ -74,18 +88,24 @@ def fake_unroll(
     initial: list[Tensor],
     weights: list[Tensor],
     masks: list[Tensor],
+    drops: list[Tensor],
+    zones: list[Tensor],
     cell: str,
+    names: list[str],
+    constants: list[float],
+    zoneout: list[float],
     reverse: list[bool],
     save: bool,
 ) -> list[Tensor]:
     """The shapes that ``deep_rnn::unroll`` returns."""
-    directions, blocks = len(reverse), torch.ops.deep_rnn.saved_blocks(cell)
+    directions = len(reverse)
     hidden = [state.shape[-1] for state in initial[:: torch.ops.deep_rnn.states(cell)]]  # per layer and direction
     outputs = [x.new_empty(*x.shape[:-1], directions * size) for size in hidden[::directions]]
     results = [outputs[-1], *(state.new_empty(state.shape) for state in initial)]
     if save:
         *group, steps, batch, _ = x.shape
-        results += [x.new_empty(*group, steps * batch, blocks * size) for size in hidden]
+        sizes = [torch.ops.deep_rnn.saved_size(cell, names, size) for size in hidden]
+        results += [x.new_empty(*group, steps * batch, size) for size in sizes]
         results += outputs[:-1]
     return results
 
@@ -97,8 +117,13 @@ def fake_backward(
     lengths: Tensor | None,
     weights: list[Tensor],
     masks: list[Tensor],
+    drops: list[Tensor],
+    zones: list[Tensor],
     saved: list[Tensor],
     cell: str,
+    names: list[str],
+    constants: list[float],
+    zoneout: list[float],
     reverse: list[bool],
     wants_x: bool,
     wants_states: bool,

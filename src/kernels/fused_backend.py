@@ -6,34 +6,27 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from src.kernels import fused, native
+from src.kernels import fused, native, zoneout
 from src.kernels.call import Call, Result
-
-CELLS = {"RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu", "LSTM": "lstm", "GRU": "gru"}  # by a cell's native_mode
 
 
 def why_not(call: Call) -> str | None:
     """Why the fused kernels cannot run this call, or None."""
     first, cells = call.layers[0][0], [cell for layer in call.layers for cell in layer]
-    mode = getattr(first, "native_mode", None)
-    if mode is None or getattr(first, "weight_hr", None) is not None:
+    if getattr(first, "fused_mode", None) is None:
         return f"there is no fused kernel for this {type(first).__name__}"
     if call.x.device.type != "cpu" or first.weight_ih.dtype not in (torch.float32, torch.float64):
         return "the fused kernels run in float32 and float64 on the CPU"
-    if len({(cell.native_mode, cell.bias) for cell in cells}) > 1:
+    if len({(cell.fused_mode, cell.bias, cell.fused_constants) for cell in cells}) > 1:
         return "a fused stack has one cell and bias throughout"
     if len(call.layers) > 1 and call.dropout > 0 and call.training:
         return "dropout between fused layers runs layer by layer"
-    if any(call.zoneout):
-        return "the fused kernels have no zoneout"
     if call.recompute and torch.is_grad_enabled():
         return "the fused kernels cannot recompute in chunks of time"
     if forward_ad._current_level >= 0:
         return "the fused kernels have no forward-mode derivative"
     noises = [noise for layer in call.noises for noise in layer if noise is not None]
-    if any(noise.candidate is not None for noise in noises):
-        return "the fused kernels have no dropout of the candidate"
-    if len({noise.state is None for noise in noises}) > 1:
+    if len({(noise.state is None, noise.candidate is None) for noise in noises}) > 1:
         return "recurrent dropout of some fused layers only runs layer by layer"
     return fused.why_not()
 
@@ -43,7 +36,8 @@ def yields(call: Call) -> str | None:
 
     By ``scripts/benchmark.py`` on two cores of a Zen 5 server: RNN and GRU were never slower here. oneDNN's LSTM was,
     up to width 128; at widths of 256 and more it led without gradients (0.9-1.0 of its time against 0.7-0.9), and with
-    gradients for batches below 8 (0.96 against 0.9), whose rows are too few to share among threads.
+    gradients for batches below 8 (0.96 against 0.9), whose rows are too few to share among threads. Cells and options
+    that torch's layers do not have would run in the Python loop, which was never the faster one.
     """
     first, batch = call.layers[0][0], call.x.shape[1]
     wide = first.native_mode == "LSTM" and first.hidden_size >= 256
@@ -56,22 +50,54 @@ def run(call: Call) -> Result:
     """Run the layers as one call of the fused operator."""
     cells = [cell for layer in call.layers for cell in layer]
     noises = [noise for layer in call.noises for noise in layer] or [None] * len(cells)
-    dtype, directions = cells[0].weight_ih.dtype, len(call.layers[0])
     states = [state for layer in call.states for state in layer]
-    kind, fields = type(states[0]), len(states[0])
+    weights = [cell.fused_weights(noise) for cell, noise in zip(cells, noises, strict=True)]
+    dtype, directions = cells[0].weight_ih.dtype, len(call.layers[0])
     output, ended = fused.unroll(
         call.x.to(dtype),  # under autocast, what comes from below may be in half precision
-        [value.to(dtype) for state in states for value in state],
-        [weight for cell, noise in zip(cells, noises, strict=True) for weight in native.flat_weights(cell, noise)],
-        CELLS[cells[0].native_mode],
+        [block.to(dtype) for cell, state in zip(cells, states, strict=True) for block in blocks_of(cell, state)],
+        [weight for named in weights for weight in named.values()],
+        cells[0].fused_mode,
         (False, True)[:directions],
         call.lengths,
-        masks_of(noises),
+        [noise.state for noise in noises if noise is not None and noise.state is not None],
+        names=list(weights[0]),
+        drops=[noise.candidate for noise in noises if noise is not None and noise.candidate is not None],
+        zones=zones_of(call),
+        zoneout=rates_of(call),
+        constants=cells[0].fused_constants,
     )
-    after = [kind(*ended[k : k + fields]) for k in range(0, len(ended), fields)]
+    blocks = iter(ended)
+    after = [state_of(cell, type(state), state, blocks) for cell, state in zip(cells, states, strict=True)]
     return Result(output, tuple(tuple(after[k : k + directions]) for k in range(0, len(after), directions)))
 
 
-def masks_of(noises: list[Any]) -> list[Tensor]:
-    """The masks of recurrent dropout, of every layer and direction or of none."""
-    return [noise.state for noise in noises if noise is not None and noise.state is not None]
+def blocks_of(cell: Any, state: Any) -> list[Tensor]:
+    """A state as the kernels have it: fields of some times H features as so many of H."""
+    return [block for field in state for block in field.split(cell.hidden_size, -1)]
+
+
+def state_of(cell: Any, kind: Any, like: Any, blocks: Any) -> Any:
+    """The inverse of ``blocks_of``, from an iterator over blocks."""
+    fields = []
+    for field in like:
+        parts = [next(blocks) for _ in range(field.shape[-1] // cell.hidden_size)]
+        fields.append(parts[0] if len(parts) == 1 else torch.cat(parts, -1))
+    return kind(*fields)
+
+
+def rates_of(call: Call) -> list[float]:
+    """Zoneout, block by block of a state."""
+    cell, state = call.layers[0][0], call.states[0][0]
+    counts = [field.shape[-1] // cell.hidden_size for field in state]
+    return [rate for rate, count in zip(call.zoneout, counts, strict=False) for _ in range(count)]
+
+
+def zones_of(call: Call) -> list[Tensor]:
+    """The zones of every layer and direction, where zoneout draws them."""
+    zones: list[Tensor] = []
+    for layer, cells in enumerate(call.layers):
+        for direction in range(len(cells)):
+            for zone in zoneout.draw(call, layer, direction) or ():
+                zones += [] if zone is None else zone.split(cells[direction].hidden_size, -1)
+    return zones

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from src.kernels import zoneout
 from src.kernels.call import Call, Result
 from src.kernels.sequence import valid_steps
 
@@ -31,52 +32,47 @@ def unroll(call: Call, direction: int) -> tuple[Tensor, Any]:
     cell, state = call.layers[0][direction], call.states[0][direction]
     time = call.x.shape[0]
     valid = None if call.lengths is None else valid_steps(call.lengths, time)
+    zones = zoneout.draw(call, 0, direction)
     chunk = call.recompute or max(time, 1)
     chunks = []
     starts = range(0, time, chunk)
     for start in reversed(starts) if direction else starts:
         part = slice(start, start + chunk)
-        arguments = (call, direction, call.x[part], None if valid is None else valid[part], state)
+        of_steps = call.x[part], None if valid is None else valid[part], zoneout.at(zones, part)
         if call.recompute and torch.is_grad_enabled():
-            outputs, state = checkpoint(unroll_chunk, *arguments, use_reentrant=False)
+            outputs, state = checkpoint(unroll_chunk, call, direction, *of_steps, state, use_reentrant=False)
         else:
-            outputs, state = unroll_chunk(*arguments)
+            outputs, state = unroll_chunk(call, direction, *of_steps, state)
         chunks.append(outputs)
     if not chunks:
         return cell.output(state)[None][:0], state
     return torch.cat(chunks[::-1] if direction else chunks), state
 
 
-def unroll_chunk(call: Call, direction: int, x: Tensor, valid: Tensor | None, state: Any) -> tuple[Tensor, Any]:
+def unroll_chunk(
+    call: Call, direction: int, x: Tensor, valid: Tensor | None, zones: zoneout.Zones | None, state: Any
+) -> tuple[Tensor, Any]:
     """Some consecutive steps of ``unroll``."""
     gates = call.layers[0][direction].project(x)
     outputs: list[Tensor] = [x] * x.shape[0]
     steps = range(x.shape[0])
     for t in reversed(steps) if direction else steps:
-        state, outputs[t] = advance(call, direction, gates[t], state, None if valid is None else valid[t])
+        now = None if valid is None else valid[t]
+        state, outputs[t] = advance(call, direction, gates[t], state, now, zoneout.at(zones, t))
     return torch.stack(outputs), state
 
 
-def advance(call: Call, direction: int, gates: Tensor, state: Any, valid: Tensor | None) -> tuple[Any, Tensor]:
-    """One step from gates [B, G*H], the state before it and valid [B]: the state after it and the output."""
+def advance(
+    call: Call, direction: int, gates: Tensor, state: Any, valid: Tensor | None, zones: zoneout.Zones | None = None
+) -> tuple[Any, Tensor]:
+    """One step from gates [B, G*H], the state before it, valid [B] and zones: the state after it and the output."""
     cell, noise = call.layers[0][direction], call.noise(0, direction)
     new = cell.step(gates, state) if noise is None else cell.step(gates, state, noise)
     if any(call.zoneout):
-        new = zone_out(new, state, call.zoneout, call.training)
+        new = zoneout.hold(new, state, call.zoneout, zones)
     output = cell.output(new)
     if valid is None:
         return new, output
     keep = valid[:, None]
     held = type(new)(*(torch.where(keep, after, before) for after, before in zip(new, state, strict=True)))
     return held, torch.where(keep, output, 0)
-
-
-def zone_out(new: Any, old: Any, rates: tuple[float, ...], training: bool) -> Any:
-    """Zoneout (Krueger et al. 2017): a unit keeps its old value with some probability; evaluated, its expectation."""
-    fields = []
-    for after, before, rate in zip(new, old, rates, strict=True):
-        if training and rate > 0:
-            fields.append(torch.where(torch.rand_like(after) < rate, before, after))
-        else:
-            fields.append(rate * before + (1 - rate) * after if rate > 0 else after)
-    return type(new)(*fields)

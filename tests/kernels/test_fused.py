@@ -42,7 +42,16 @@ class Problem:
         self.grads = [torch.randn(T, B, D * H, dtype=dtype), *(torch.randn(B, H, dtype=dtype) for _ in self.states)]
 
     def fused(self, **options: object) -> list[Tensor]:
-        output, states = fused.unroll(self.x, self.states, self.weights, self.cell, self.reverse, **options)  # type: ignore[arg-type]
+        names = fused.TORCH_NAMES[: len(self.theirs.all_weights[0])]
+        output, states = fused.unroll(
+            self.x,
+            self.states,
+            self.weights,
+            self.cell,
+            self.reverse,
+            names=names,
+            **options,  # type: ignore[arg-type]
+        )
         return [output, *states]
 
     def torch_nn(self, lengths: Tensor | None = None) -> list[Tensor]:
@@ -66,7 +75,7 @@ def assert_close(ours: Iterable[Tensor], expected: Iterable[Tensor]) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("cell", fused.CELLS)
+@pytest.mark.parametrize("cell", LAYERS)
 @pytest.mark.parametrize(
     "sizes, reverse",
     [
@@ -86,7 +95,7 @@ def test_outputs_and_all_gradients_equal_torch_nn(
     assert_close(problem.gradients(ours), problem.gradients(theirs))
 
 
-@pytest.mark.parametrize("cell", fused.CELLS)
+@pytest.mark.parametrize("cell", LAYERS)
 def test_lengths_equal_packed_torch_nn_in_all_gradients(cell: str) -> None:
     problem = Problem(cell, (9, 6, 5, 20, 2), (False, True))
     lengths = torch.tensor([3, 9, 1, 5, 5, 2])
@@ -132,7 +141,7 @@ def test_masks_multiply_h_before_the_recurrent_product() -> None:
     assert_close(problem.gradients(ours), problem.gradients(expected))
 
 
-@pytest.mark.parametrize("cell", fused.CELLS)
+@pytest.mark.parametrize("cell", LAYERS)
 def test_strange_strides_change_nothing(cell: str) -> None:
     problem = Problem(cell, (5, 4, 3, 6, 1), (False,))
     expected = problem.fused()[0]
@@ -155,7 +164,7 @@ def test_nothing_in_gives_nothing_out_and_zero_gradients(T: int, B: int) -> None
     assert not any(gradient.any() for gradient in gradients[5:])
 
 
-@pytest.mark.parametrize("cell", fused.CELLS)
+@pytest.mark.parametrize("cell", LAYERS)
 def test_nan_and_infinity_come_out_where_torch_nn_has_them(cell: str) -> None:
     problem = Problem(cell, (5, 4, 3, 6, 1), (False,), torch.float32)
     with torch.no_grad():
@@ -170,7 +179,7 @@ def test_wrong_shapes_and_lengths_are_refused_by_name() -> None:
     with pytest.raises(RuntimeError, match=r"lengths must be int64"):
         problem.fused(lengths=torch.tensor([5.0, 5.0, 1.0, 1.0]))
     problem.weights[1] = torch.randn(17, 6)
-    with pytest.raises(RuntimeError, match=r"w_hh has shape"):
+    with pytest.raises(RuntimeError, match=r"weight_hh has shape"):
         problem.fused()
     problem.cell = "gruu"
     with pytest.raises(RuntimeError, match="no cell gruu"):
@@ -237,7 +246,7 @@ def test_torch_compile_sees_one_operator() -> None:
 
 def test_torch_library_finds_no_fault() -> None:
     x, states, weights = arguments()
-    args = (x, None, states, weights, [], "gru", [False, True], False)
+    args = (x, None, states, weights, [], [], [], "gru", list(fused.TORCH_NAMES), [], [], [False, True], False)
     torch.library.opcheck(torch.ops.deep_rnn.unroll.default, args)
 
 

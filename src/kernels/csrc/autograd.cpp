@@ -18,10 +18,15 @@ using at::TensorList;
 using OptionalTensor = std::optional<Tensor>;
 using torch::autograd::variable_list;
 
-using Unroll = std::vector<Tensor>(const Tensor&, const OptionalTensor&, TensorList, TensorList, TensorList, const std::string&,
-                                   const c10::List<bool>&, bool);
-using Backward = std::vector<Tensor>(const Tensor&, TensorList, const Tensor&, const OptionalTensor&, TensorList, TensorList,
-                                     TensorList, const std::string&, const c10::List<bool>&, bool, bool, bool);
+using Names = c10::List<std::string>;
+using Reals = at::ArrayRef<double>;
+using Flags = c10::List<bool>;
+
+using Unroll = std::vector<Tensor>(const Tensor&, const OptionalTensor&, TensorList, TensorList, TensorList, TensorList, TensorList,
+                                   const std::string&, const Names&, Reals, Reals, const Flags&, bool);
+using Backward = std::vector<Tensor>(const Tensor&, TensorList, const Tensor&, const OptionalTensor&, TensorList, TensorList, TensorList,
+                                     TensorList, TensorList, const std::string&, const Names&, Reals, Reals, const Flags&, bool, bool,
+                                     bool);
 
 const c10::TypedOperatorHandle<Unroll>& unroll_operator() {
   static const auto handle = c10::Dispatcher::singleton().findSchemaOrThrow("deep_rnn::unroll", "").typed<Unroll>();
@@ -43,13 +48,15 @@ auto make_node(Args&&... args) {
 }
 
 struct UnrollBackward : torch::autograd::Node {
-  size_t states, weights, masks;
+  size_t states, weights, masks, drops, zones;
   bool has_lengths;
   std::string cell;
-  c10::List<bool> reverse;
-  std::vector<torch::autograd::SavedVariable> kept;  // x, weights, masks, saved, and lengths if there are any
+  Names names;
+  std::vector<double> constants, zoneout;
+  Flags reverse;
+  std::vector<torch::autograd::SavedVariable> kept;  // x, weights, masks, drops, zones, saved, and lengths if there are any
 
-  explicit UnrollBackward(const c10::List<bool>& reverse) : reverse(reverse) {}
+  UnrollBackward(const Names& names, const Flags& reverse) : names(names), reverse(reverse) {}
 
   std::string name() const override { return "DeepRnnUnrollBackward"; }
   void release_variables() override { kept.clear(); }
@@ -72,10 +79,15 @@ struct UnrollBackward : torch::autograd::Node {
       return false;
     };
     const bool wants_x = wanted(0, 1), wants_states = wanted(1, states), wants_weights = wanted(1 + states, weights);
-    const TensorList rest = TensorList(tensors).slice(1);
-    const variable_list found = backward_operator().call(
-        grads[0], TensorList(grads).slice(1), tensors[0], lengths, rest.slice(0, weights), rest.slice(weights, masks),
-        rest.slice(weights + masks), cell, reverse, wants_x, wants_states, wants_weights);
+    TensorList rest = TensorList(tensors).slice(1);
+    const auto take_front = [&](size_t count) {
+      const TensorList front = rest.slice(0, count);
+      rest = rest.slice(count);
+      return front;
+    };
+    const TensorList w = take_front(weights), m = take_front(masks), d = take_front(drops), z = take_front(zones);
+    const variable_list found = backward_operator().call(grads[0], TensorList(grads).slice(1), tensors[0], lengths, w, m, d, z, rest, cell,
+                                                         names, constants, zoneout, reverse, wants_x, wants_states, wants_weights);
     variable_list all;
     auto next = found.begin();
     const auto take = [&](size_t count, bool given) {
@@ -87,27 +99,29 @@ struct UnrollBackward : torch::autograd::Node {
 };
 
 std::vector<Tensor> unroll(const Tensor& x, const OptionalTensor& lengths, TensorList initial, TensorList weights, TensorList masks,
-                           const std::string& cell, const c10::List<bool>& reverse, bool save) {
+                           TensorList drops, TensorList zones, const std::string& cell, const Names& names, Reals constants, Reals zoneout,
+                           const Flags& reverse, bool save) {
   const auto call = [&](bool save) {
     const at::AutoDispatchBelowADInplaceOrView below;
-    return unroll_operator().call(x, lengths, initial, weights, masks, cell, reverse, save);
+    return unroll_operator().call(x, lengths, initial, weights, masks, drops, zones, cell, names, constants, zoneout, reverse, save);
   };
   TORCH_CHECK_NOT_IMPLEMENTED(!torch::autograd::isFwGradDefined(x) && !torch::autograd::isFwGradDefinedTensorList(initial) &&
                                   !torch::autograd::isFwGradDefinedTensorList(weights),
                               "backend=fused has no forward-mode derivative; use backend=loop");
   if (!torch::autograd::compute_requires_grad(x, initial, weights)) return call(save);
 
-  const auto node = make_node<UnrollBackward>(reverse);
+  const auto node = make_node<UnrollBackward>(names, reverse);
   node->set_next_edges(torch::autograd::collect_next_edges(x, initial, weights));
   std::vector<Tensor> results = call(true);
   node->states = initial.size(), node->weights = weights.size(), node->masks = masks.size();
+  node->drops = drops.size(), node->zones = zones.size();
   node->has_lengths = lengths.has_value();
-  node->cell = cell;
+  node->cell = cell, node->constants = constants.vec(), node->zoneout = zoneout.vec();
   const size_t visible = 1 + initial.size();
   const auto keep = [&](TensorList tensors) {
     for (const Tensor& tensor : tensors) node->kept.emplace_back(tensor, /*is_output=*/false);
   };
-  keep({x}), keep(weights), keep(masks), keep(TensorList(results).slice(visible));
+  keep({x}), keep(weights), keep(masks), keep(drops), keep(zones), keep(TensorList(results).slice(visible));
   if (lengths) keep({*lengths});
   if (!save) results.resize(visible);
   for (size_t i = 0; i < visible; ++i) torch::autograd::set_history(results[i], node);
@@ -115,13 +129,14 @@ std::vector<Tensor> unroll(const Tensor& x, const OptionalTensor& lengths, Tenso
 }
 
 std::vector<Tensor> unroll_backward(const Tensor& grad_output, TensorList grad_final, const Tensor& x, const OptionalTensor& lengths,
-                                    TensorList weights, TensorList masks, TensorList saved, const std::string& cell,
-                                    const c10::List<bool>& reverse, bool wants_x, bool wants_states, bool wants_weights) {
+                                    TensorList weights, TensorList masks, TensorList drops, TensorList zones, TensorList saved,
+                                    const std::string& cell, const Names& names, Reals constants, Reals zoneout, const Flags& reverse,
+                                    bool wants_x, bool wants_states, bool wants_weights) {
   std::vector<Tensor> results;
   {
     const at::AutoDispatchBelowADInplaceOrView below;
-    results = backward_operator().call(grad_output, grad_final, x, lengths, weights, masks, saved, cell, reverse, wants_x,
-                                       wants_states, wants_weights);
+    results = backward_operator().call(grad_output, grad_final, x, lengths, weights, masks, drops, zones, saved, cell, names, constants,
+                                       zoneout, reverse, wants_x, wants_states, wants_weights);
   }
   if (torch::autograd::compute_requires_grad(grad_output, grad_final, x, weights)) {
     const auto node = make_node<torch::autograd::Error>(

@@ -1,7 +1,7 @@
 // The operators deep_rnn::unroll and deep_rnn::unroll_backward: the kernel core behind torch's dispatcher.
 //
 // Everything may carry a leading group dimension K: K weight sets, each with a batch of its own. Lists run over layers,
-// then directions, then what a cell has (states; w_ih, w_hh, b_ih, b_hh).
+// then directions, then what a cell has (states; the parameters named in `names`).
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty_like.h>
@@ -10,6 +10,7 @@
 
 #include <optional>
 
+#include "parameters.h"
 #include "registry.h"
 
 namespace deep_rnn {
@@ -19,6 +20,18 @@ using at::Tensor;
 using at::TensorList;
 using OptionalTensor = std::optional<Tensor>;
 using Directions = std::vector<bool>;  // of a layer: is it the one that runs from the end?
+using Names = std::vector<std::string>;
+
+// What an operator is asked to run, beside x, states and weights.
+struct Plan {
+  std::string cell;
+  Names names;                               // of a cell's weights
+  std::vector<double> constants, zoneout;    // of the cell's equations; a probability a field of the state, or none
+  Directions reverse;
+  std::vector<Tensor> masks, drops, zones;   // noise: on h, on the candidate, and per cell and field with zoneout what stays
+
+  int64_t zoned_fields() const { return std::count_if(zoneout.begin(), zoneout.end(), [](double rate) { return rate > 0; }); }
+};
 
 Parallel torch_threads() {
   const auto run = [](int64_t count, const std::function<void(int64_t)>& job) {
@@ -64,37 +77,73 @@ void check(const Tensor& tensor, const Tensor& x, const Sizes& sizes, std::vecto
   TORCH_CHECK(tensor.device().is_cpu(), what, " is on ", tensor.device(), ", expected the CPU");
 }
 
+// Every parameter that the cell cannot do without is named, and none that it does not have.
+void check_names(const CellShape& cell, const Plan& plan) {
+  TORCH_CHECK(!plan.names.empty() && plan.names[0] == "weight_ih", "the first weight of a cell is weight_ih");
+  const int64_t levels = count_levels(plan.names);
+  TORCH_CHECK(levels <= 64, "a step has at most 64 transitions");
+  const auto need = [&](const std::string& name) { TORCH_CHECK(names_one(plan.names, name.c_str()), plan.cell, " needs ", name); };
+  for (const std::string& name : plan.names) {
+    const ParameterName parsed(name);
+    TORCH_CHECK(parsed.level >= 0 && !parameter_shape(cell, parsed, 1, 1).empty(), plan.cell, " has no ", name);
+  }
+  for (int64_t level = 0; level < levels; ++level) {
+    const std::string suffix = level ? "_" + std::to_string(level + 1) : "";
+    if (cell.products) need(cell.matrix + suffix);
+    if (cell.middle_matrix) need(cell.middle_matrix + suffix);
+    if (names_one(plan.names, "norm_hh.weight")) need("norm_hh" + suffix + ".weight");
+    if (cell.middle == Middle::norm) need("norms." + std::to_string(level) + ".weight");
+  }
+  for (int i = 0; i < cell.vectors; ++i) need(cell.vector_names[i]);
+  TORCH_CHECK(plan.constants.size() <= kMostConstants, "got ", plan.constants.size(), " constants");
+  TORCH_CHECK(plan.zoneout.empty() || int64_t(plan.zoneout.size()) == cell.states, "got ", plan.zoneout.size(),
+              " zoneout rates for ", cell.states, " fields");
+}
+
 template <class T>
-Sizes measure(const CellKernel<T>& cell, const Tensor& x, const OptionalTensor& lengths, size_t states, TensorList weights,
-              TensorList masks, const Directions& reverse) {
+Sizes measure(const CellKernel<T>& kernel, const Plan& plan, const Tensor& x, const OptionalTensor& lengths, size_t states,
+              TensorList weights) {
+  const CellShape& cell = kernel.shape;
   Sizes sizes;
-  sizes.directions = int64_t(reverse.size());
+  sizes.directions = int64_t(plan.reverse.size());
   sizes.states = cell.states;
   TORCH_CHECK(sizes.directions > 0 && states > 0 && states % (sizes.directions * cell.states) == 0, "got ", states,
               " states for ", sizes.directions, " directions");
   sizes.layers = int64_t(states) / (sizes.directions * cell.states);
   const int64_t places = sizes.layers * sizes.directions;
-  TORCH_CHECK(int64_t(weights.size()) == 2 * places || int64_t(weights.size()) == 4 * places, "got ", weights.size(),
-              " weights for ", places, " cells, expected w_ih, w_hh and perhaps b_ih, b_hh of each");
-  TORCH_CHECK(masks.empty() || int64_t(masks.size()) == places, "got ", masks.size(), " masks for ", places, " cells");
-  sizes.weights_each = int64_t(weights.size()) / places;
+  sizes.weights_each = int64_t(plan.names.size());
+  TORCH_CHECK(int64_t(weights.size()) == sizes.weights_each * places, "got ", weights.size(), " weights for ", places,
+              " cells, expected ", plan.names, " of each");
+  check_names(cell, plan);
+  TORCH_CHECK(plan.masks.empty() || int64_t(plan.masks.size()) == places, "got ", plan.masks.size(), " masks for ", places, " cells");
+  TORCH_CHECK(plan.drops.empty() || int64_t(plan.drops.size()) == places, "got ", plan.drops.size(),
+              " masks of the candidate for ", places, " cells");
+  const int64_t zones = places * plan.zoned_fields();
+  TORCH_CHECK(plan.zones.empty() || int64_t(plan.zones.size()) == zones, "got ", plan.zones.size(), " zones, expected ", zones);
   sizes.grouped = weights[0].dim() == 3;
   TORCH_CHECK(x.dim() == (sizes.grouped ? 4 : 3), "x has shape ", x.sizes(), ", expected ", sizes.grouped ? "[K, T, B, I]" : "[T, B, I]");
   sizes.groups = sizes.grouped ? x.size(0) : 1;
   sizes.steps = x.size(-3), sizes.batch = x.size(-2);
+  for (const Tensor& zone : plan.zones)
+    TORCH_CHECK(zone.scalar_type() == at::kBool && zone.device().is_cpu(), "a zone is ", zone.scalar_type(), ", expected bool");
   int64_t input = x.size(-1);
   for (int64_t layer = 0; layer < sizes.layers; ++layer) {
-    const Tensor& first = weights[sizes.place(layer, 0) * sizes.weights_each + 1];
-    TORCH_CHECK(first.dim() >= 2, "w_hh has shape ", first.sizes());
-    const int64_t hidden = first.size(-1);
+    const Tensor& first = weights[sizes.place(layer, 0) * sizes.weights_each];
+    TORCH_CHECK(first.dim() >= 2, "weight_ih has shape ", first.sizes());
+    const int64_t hidden = first.size(-2) / cell.projected();
+    TORCH_CHECK(!cell.reads_x || input == hidden, plan.cell, " reads ", input, " inputs, expected as many as its width, ", hidden);
     for (int64_t direction = 0; direction < sizes.directions; ++direction) {
       const int64_t place = sizes.place(layer, direction);
-      const Tensor* w = &weights[place * sizes.weights_each];
-      check(w[0], x, sizes, {cell.inputs * hidden, input}, "w_ih");
-      check(w[1], x, sizes, {cell.products * hidden, hidden}, "w_hh");
-      if (sizes.weights_each == 4) check(w[2], x, sizes, {cell.inputs * hidden}, "b_ih");
-      if (sizes.weights_each == 4) check(w[3], x, sizes, {cell.products * hidden}, "b_hh");
-      if (!masks.empty()) check(masks[place], x, sizes, {sizes.batch, hidden}, "a mask");
+      for (int64_t i = 0; i < sizes.weights_each; ++i)
+        check(weights[place * sizes.weights_each + i], x, sizes, parameter_shape(cell, ParameterName(plan.names[i]), input, hidden),
+              plan.names[i].c_str());
+      if (!plan.masks.empty()) check(plan.masks[place], x, sizes, {sizes.batch, hidden}, "a mask");
+      if (!plan.drops.empty()) check(plan.drops[place], x, sizes, {sizes.batch, hidden}, "a mask of the candidate");
+      for (int64_t i = 0; !plan.zones.empty() && i < plan.zoned_fields(); ++i) {
+        const auto expected = shape(sizes, {sizes.steps, sizes.batch, hidden});
+        const Tensor& zone = plan.zones[place * plan.zoned_fields() + i];
+        TORCH_CHECK(zone.sizes() == at::IntArrayRef(expected), "a zone has shape ", zone.sizes(), ", expected ", at::IntArrayRef(expected));
+      }
     }
     sizes.inputs.push_back(input), sizes.hiddens.push_back(hidden);
     input = hidden * sizes.directions;
@@ -142,21 +191,38 @@ std::vector<Tensor> contiguous(TensorList tensors) {
   return out;
 }
 
+// Group k of a cell's parameters; of their gradients, where P points at what may be written.
+template <class P>
+ParameterSlots<P> slots(const CellShape& cell, const Plan& plan, const Sizes& sizes, const std::vector<Tensor>& tensors, int64_t place,
+                        int64_t layer, int64_t k) {
+  using T = std::remove_cv_t<std::remove_pointer_t<P>>;
+  ParameterSlots<P> all(count_levels(plan.names));
+  for (int64_t i = 0; i < sizes.weights_each; ++i) {
+    P data = group<T>(tensors[place * sizes.weights_each + i], sizes, k);
+    if (data) all.set(cell, ParameterName(plan.names[i]), sizes.hiddens[layer], data);
+  }
+  return all;
+}
+
 template <class T>
-Pass<T> pass_of(const Sizes& sizes, const std::vector<Timeline>& times, const Directions& reverse, const Tensor& x,
-                const std::vector<Tensor>& weights, const std::vector<Tensor>& masks, const Tensor& saved, int64_t layer,
-                int64_t direction, int64_t k) {
+Pass<T> pass_of(const CellShape& cell, const Plan& plan, const Sizes& sizes, const std::vector<Timeline>& times, const Tensor& x,
+                const std::vector<Tensor>& weights, const Tensor& saved, int64_t layer, int64_t direction, int64_t k) {
   const int64_t place = sizes.place(layer, direction);
-  const Tensor* w = &weights[place * sizes.weights_each];
-  const bool biases = sizes.weights_each == 4;
-  Pass<T> pass;
+  Pass<T> pass{};
   pass.timeline = &times[times.size() > 1 ? k : 0];
-  pass.reverse = reverse[direction];
+  pass.reverse = plan.reverse[direction];
   pass.input = sizes.inputs[layer], pass.hidden = sizes.hiddens[layer];
   pass.x = sequence<const T>(x, sizes, k);
-  pass.w_ih = group<T>(w[0], sizes, k), pass.w_hh = group<T>(w[1], sizes, k);
-  pass.b_ih = biases ? group<T>(w[2], sizes, k) : nullptr, pass.b_hh = biases ? group<T>(w[3], sizes, k) : nullptr;
-  pass.mask = masks.empty() ? nullptr : group<T>(masks[place], sizes, k);
+  auto parameters = slots<const T*>(cell, plan, sizes, weights, place, layer, k);
+  pass.w_ih = parameters.w_ih, pass.b_ih = parameters.b_ih;
+  pass.w_hh = parameters.more.levels[0].w_hh, pass.b_hh = parameters.more.levels[0].b_hh;
+  pass.more = std::move(parameters.more);
+  pass.mask = plan.masks.empty() ? nullptr : group<T>(plan.masks[place], sizes, k);
+  pass.drop = plan.drops.empty() ? nullptr : group<T>(plan.drops[place], sizes, k);
+  std::copy(plan.constants.begin(), plan.constants.end(), pass.constants.begin());
+  std::copy(plan.zoneout.begin(), plan.zoneout.end(), pass.zone_rates);
+  for (int64_t field = 0, zone = place * plan.zoned_fields(); !plan.zones.empty() && field < sizes.states; ++field)
+    if (plan.zoneout[field] > 0) pass.zones[field] = group<bool>(plan.zones[zone++], sizes, k);
   pass.saved = group<T>(saved, sizes, k);
   return pass;
 }
@@ -164,11 +230,11 @@ Pass<T> pass_of(const Sizes& sizes, const std::vector<Timeline>& times, const Di
 // Returns the output, the last states, and what the backward needs: per cell its saved blocks, then the inputs of all layers but the first.
 template <class T>
 std::vector<Tensor> unroll_typed(const Tensor& x, const OptionalTensor& lengths, TensorList initial, TensorList weights_in,
-                                 TensorList masks_in, const std::string& name, const Directions& reverse, bool save) {
-  const CellKernel<T>& cell = cell_named<T>(name);
-  const Sizes sizes = measure<T>(cell, x, lengths, initial.size(), weights_in, masks_in, reverse);
+                                 const Plan& plan, bool save) {
+  const CellKernel<T>& cell = cell_named<T>(plan.cell);
+  const Sizes sizes = measure<T>(cell, plan, x, lengths, initial.size(), weights_in);
   const std::vector<Timeline> times = timelines(sizes, lengths);
-  const std::vector<Tensor> weights = contiguous(weights_in), masks = contiguous(masks_in), before = contiguous(initial);
+  const std::vector<Tensor> weights = contiguous(weights_in), before = contiguous(initial);
   std::vector<Tensor> after, saved, inputs{with_dense_features(x)};
   for (int64_t layer = 0; layer < sizes.layers; ++layer) {
     const int64_t hidden = sizes.hiddens[layer];
@@ -182,11 +248,11 @@ std::vector<Tensor> unroll_typed(const Tensor& x, const OptionalTensor& lengths,
       }
       Tensor activations;
       if (save) {
-        activations = empty(shape(sizes, {sizes.steps * sizes.batch, cell.saved_blocks * hidden}), x.options());
+        activations = empty(shape(sizes, {sizes.steps * sizes.batch, layout_of(cell.shape, plan.names, hidden).size}), x.options());
         saved.push_back(activations);
       }
       for (int64_t k = 0; k < sizes.groups; ++k) {
-        Forward<T> pass{pass_of<T>(sizes, times, reverse, inputs.back(), weights, masks, activations, layer, direction, k)};
+        Forward<T> pass{pass_of<T>(cell.shape, plan, sizes, times, inputs.back(), weights, activations, layer, direction, k)};
         for (int64_t i = 0; i < sizes.states; ++i) {
           pass.initial[i] = group<T>(before[first + i], sizes, k);
           pass.final[i] = group<T>(after[first + i], sizes, k);
@@ -208,13 +274,12 @@ std::vector<Tensor> unroll_typed(const Tensor& x, const OptionalTensor& lengths,
 // Returns the wanted gradients in order: of x, of each initial state, of each weight.
 template <class T>
 std::vector<Tensor> unroll_backward_typed(const Tensor& grad_output, TensorList grad_final_in, const Tensor& x,
-                                          const OptionalTensor& lengths, TensorList weights_in, TensorList masks_in,
-                                          TensorList saved, const std::string& name, const Directions& reverse, bool wants_x,
-                                          bool wants_states, bool wants_weights) {
-  const CellKernel<T>& cell = cell_named<T>(name);
-  const Sizes sizes = measure<T>(cell, x, lengths, grad_final_in.size(), weights_in, masks_in, reverse);
+                                          const OptionalTensor& lengths, TensorList weights_in, TensorList saved,
+                                          const Plan& plan, bool wants_x, bool wants_states, bool wants_weights) {
+  const CellKernel<T>& cell = cell_named<T>(plan.cell);
+  const Sizes sizes = measure<T>(cell, plan, x, lengths, grad_final_in.size(), weights_in);
   const std::vector<Timeline> times = timelines(sizes, lengths);
-  const std::vector<Tensor> weights = contiguous(weights_in), masks = contiguous(masks_in), grad_final = contiguous(grad_final_in);
+  const std::vector<Tensor> weights = contiguous(weights_in), grad_final = contiguous(grad_final_in);
   const int64_t places = sizes.layers * sizes.directions;
   TORCH_CHECK(int64_t(saved.size()) == places + sizes.layers - 1, "got ", saved.size(), " saved tensors");
   check(grad_output, x, sizes, {sizes.steps, sizes.batch, sizes.directions * sizes.hiddens.back()}, "the output's gradient");
@@ -231,10 +296,10 @@ std::vector<Tensor> unroll_backward_typed(const Tensor& grad_output, TensorList 
     std::vector<Backward<T>> passes;
     for (int64_t direction = 0; direction < sizes.directions; ++direction) {
       const int64_t place = sizes.place(layer, direction);
-      check(saved[place], x, sizes, {sizes.steps * sizes.batch, cell.saved_blocks * hidden}, "a saved tensor");
+      check(saved[place], x, sizes, {sizes.steps * sizes.batch, layout_of(cell.shape, plan.names, hidden).size}, "a saved tensor");
       if (layer || wants_x) grad_x[direction] = empty(shape(sizes, {sizes.steps, sizes.batch, input}), x.options());
       for (int64_t k = 0; k < sizes.groups; ++k) {
-        Backward<T> pass{pass_of<T>(sizes, times, reverse, from, weights, masks, saved[place], layer, direction, k)};
+        Backward<T> pass{pass_of<T>(cell.shape, plan, sizes, times, from, weights, saved[place], layer, direction, k)};
         for (int64_t i = 0; i < sizes.states; ++i) {
           check(grad_final[place * sizes.states + i], x, sizes, {sizes.batch, hidden}, "a state's gradient");
           pass.grad_final[i] = group<T>(grad_final[place * sizes.states + i], sizes, k);
@@ -242,10 +307,10 @@ std::vector<Tensor> unroll_backward_typed(const Tensor& grad_output, TensorList 
         }
         pass.grad_output = sequence<const T>(grad, sizes, k, direction * hidden);
         pass.grad_x = sequence<T>(grad_x[direction], sizes, k);
-        const Tensor* g = &grad_weights[place * sizes.weights_each];
-        const bool biases = sizes.weights_each == 4;
-        pass.grad_w_ih = group<T>(g[0], sizes, k), pass.grad_w_hh = group<T>(g[1], sizes, k);
-        pass.grad_b_ih = biases ? group<T>(g[2], sizes, k) : nullptr, pass.grad_b_hh = biases ? group<T>(g[3], sizes, k) : nullptr;
+        auto grads = slots<T*>(cell.shape, plan, sizes, grad_weights, place, layer, k);
+        pass.grad_w_ih = grads.w_ih, pass.grad_b_ih = grads.b_ih;
+        pass.grad_w_hh = grads.more.levels[0].w_hh, pass.grad_b_hh = grads.more.levels[0].b_hh;
+        pass.grad_more = std::move(grads.more);
         passes.push_back(pass);
       }
     }
@@ -260,37 +325,47 @@ std::vector<Tensor> unroll_backward_typed(const Tensor& grad_output, TensorList 
   return results;
 }
 
-Directions directions_of(const c10::List<bool>& reverse) { return {reverse.begin(), reverse.end()}; }
+Plan plan_of(TensorList masks, TensorList drops, TensorList zones, const std::string& cell, const c10::List<std::string>& names,
+             at::ArrayRef<double> constants, at::ArrayRef<double> zoneout, const c10::List<bool>& reverse) {
+  return {cell, {names.begin(), names.end()}, constants.vec(), zoneout.vec(), {reverse.begin(), reverse.end()},
+          contiguous(masks), contiguous(drops), contiguous(zones)};
+}
 
-std::vector<Tensor> unroll_cpu(const Tensor& x, const OptionalTensor& lengths, TensorList initial, TensorList weights,
-                               TensorList masks, const std::string& cell, const c10::List<bool>& reverse, bool save) {
+std::vector<Tensor> unroll_cpu(const Tensor& x, const OptionalTensor& lengths, TensorList initial, TensorList weights, TensorList masks,
+                               TensorList drops, TensorList zones, const std::string& cell, const c10::List<std::string>& names,
+                               at::ArrayRef<double> constants, at::ArrayRef<double> zoneout, const c10::List<bool>& reverse, bool save) {
   const auto typed = x.scalar_type() == at::kDouble ? unroll_typed<double> : unroll_typed<float>;
-  return typed(x, lengths, initial, weights, masks, cell, directions_of(reverse), save);
+  return typed(x, lengths, initial, weights, plan_of(masks, drops, zones, cell, names, constants, zoneout, reverse), save);
 }
 
 std::vector<Tensor> unroll_backward_cpu(const Tensor& grad_output, TensorList grad_final, const Tensor& x,
-                                        const OptionalTensor& lengths, TensorList weights, TensorList masks, TensorList saved,
-                                        const std::string& cell, const c10::List<bool>& reverse, bool wants_x, bool wants_states,
-                                        bool wants_weights) {
+                                        const OptionalTensor& lengths, TensorList weights, TensorList masks, TensorList drops,
+                                        TensorList zones, TensorList saved, const std::string& cell,
+                                        const c10::List<std::string>& names, at::ArrayRef<double> constants,
+                                        at::ArrayRef<double> zoneout, const c10::List<bool>& reverse, bool wants_x,
+                                        bool wants_states, bool wants_weights) {
   const auto typed = x.scalar_type() == at::kDouble ? unroll_backward_typed<double> : unroll_backward_typed<float>;
-  return typed(grad_output, grad_final, x, lengths, weights, masks, saved, cell, directions_of(reverse), wants_x, wants_states,
-               wants_weights);
+  return typed(grad_output, grad_final, x, lengths, weights, saved,
+               plan_of(masks, drops, zones, cell, names, constants, zoneout, reverse), wants_x, wants_states, wants_weights);
 }
 
-int64_t saved_blocks(const std::string& cell) { return cell_named<float>(cell).saved_blocks; }
-int64_t states(const std::string& cell) { return cell_named<float>(cell).states; }
+int64_t saved_size(const std::string& cell, const c10::List<std::string>& names, int64_t hidden) {
+  return layout_of(cell_named<float>(cell).shape, {names.begin(), names.end()}, hidden).size;
+}
+int64_t states(const std::string& cell) { return cell_named<float>(cell).shape.states; }
 
 }  // namespace
 }  // namespace deep_rnn
 
 TORCH_LIBRARY(deep_rnn, library) {
   library.def(
-      "unroll(Tensor x, Tensor? lengths, Tensor[] initial, Tensor[] weights, Tensor[] masks, str cell, bool[] reverse, bool save)"
-      " -> Tensor[]");
+      "unroll(Tensor x, Tensor? lengths, Tensor[] initial, Tensor[] weights, Tensor[] masks, Tensor[] drops, Tensor[] zones, str cell, "
+      "str[] names, float[] constants, float[] zoneout, bool[] reverse, bool save) -> Tensor[]");
   library.def(
       "unroll_backward(Tensor grad_output, Tensor[] grad_final, Tensor x, Tensor? lengths, Tensor[] weights, Tensor[] masks, "
-      "Tensor[] saved, str cell, bool[] reverse, bool wants_x, bool wants_states, bool wants_weights) -> Tensor[]");
-  library.def("saved_blocks(str cell) -> int", &deep_rnn::saved_blocks);
+      "Tensor[] drops, Tensor[] zones, Tensor[] saved, str cell, str[] names, float[] constants, float[] zoneout, bool[] reverse, "
+      "bool wants_x, bool wants_states, bool wants_weights) -> Tensor[]");
+  library.def("saved_size(str cell, str[] names, int hidden) -> int", &deep_rnn::saved_size);
   library.def("states(str cell) -> int", &deep_rnn::states);
 }
 

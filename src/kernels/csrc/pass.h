@@ -4,11 +4,10 @@
 #include <functional>
 
 #include "product.h"
+#include "shape.h"
 #include "timeline.h"
 
 namespace deep_rnn {
-
-constexpr int kMostStates = 4;
 
 // A caller's [T, B, features], any strides but the last.
 template <class T>
@@ -17,6 +16,24 @@ struct Sequence {
   int64_t time_stride = 0, batch_stride = 0;
 
   T* at(int64_t time, int64_t column) const { return data + time * time_stride + column * batch_stride; }
+};
+
+// The parameters of one transition within a step, or their gradients.
+template <class P>
+struct Level {
+  P w_hh{}, b_hh{};                // of all products
+  P w_middle{};                    // of the second product
+  P gain{};                        // [all_products * H]: layer norm of the products
+  P norm_weight{}, norm_bias{};    // [H]: layer norm in the middle of the step
+};
+
+// What only the walk (walk.h) reads of a cell's parameters.
+template <class P>
+struct More {
+  P gain_ih{};                // [inputs * H]: layer norm of the input product
+  P shortcut{};               // [inputs * H, H]: what the last transition reads of the state before the step
+  P vectors[kMostVectors]{};  // [H] each
+  std::vector<Level<P>> levels;
 };
 
 // Shapes: I input, H hidden. Null where a cell has none of it: biases, mask; w_ih null: x holds the gate inputs themselves.
@@ -29,7 +46,19 @@ struct Pass {
   const T *w_ih, *w_hh;  // [inputs * H, I], [products * H, H]
   const T *b_ih, *b_hh;
   const T* mask;  // [B, H], times h before the recurrent product
-  T* saved;       // [entries, saved_blocks * H]: what backward needs; forward without it keeps nothing
+  T* saved;       // [entries, saved_size]: what backward needs; forward without it keeps nothing
+
+  const T* drop = nullptr;                // [B, H], times the candidate
+  const bool* zones[kMostStates]{};       // [T, B, H] each: which units keep their old value; null: zone_rates of it
+  T zone_rates[kMostStates]{};            // zoneout, field by field of the state
+  std::array<T, kMostConstants> constants{};  // of the cell's equations
+  More<const T*> more;
+
+  // Whether anything is asked for that the plain driver does not do.
+  bool walks() const {
+    return drop || more.gain_ih || more.levels.size() > 1 || (!more.levels.empty() && more.levels[0].gain) ||
+           std::any_of(zone_rates, zone_rates + kMostStates, [](T rate) { return rate > 0; });
+  }
 };
 
 template <class T>
@@ -47,6 +76,7 @@ struct Backward : Pass<T> {
   T* grad_initial[kMostStates];
   Sequence<T> grad_x;
   T *grad_w_ih, *grad_w_hh, *grad_b_ih, *grad_b_hh;
+  More<T*> grad_more;
 };
 
 // Saved blocks of an entry: the cell's activations, in the place of its gate inputs, then the state before the step.

@@ -8,7 +8,7 @@ namespace deep_rnn {
 template <class T>
 struct CellKernel {
   const char* name;
-  int inputs, products, states, saved_blocks;
+  CellShape shape;
   void (*forward)(const std::vector<Forward<T>>&, const Parallel&);
   void (*backward)(const std::vector<Backward<T>>&, const Parallel&);
 };

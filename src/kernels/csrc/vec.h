@@ -65,6 +65,12 @@ class Lanes {
     else
       _mm512_mask_storeu_pd(to, mask_, (__m512d)v);
   }
+  void clear_rest(Vec<T>& v) const {
+    if constexpr (sizeof(T) == 4)
+      v = (Vec<T>)_mm512_maskz_mov_ps(mask_, (__m512)v);
+    else
+      v = (Vec<T>)_mm512_maskz_mov_pd(mask_, (__m512d)v);
+  }
 
  private:
   using Mask = std::conditional_t<sizeof(T) == 4, __mmask16, __mmask8>;
@@ -85,6 +91,9 @@ class Lanes {
       std::memcpy(to, &v, sizeof v);
     else
       for (int i = 0; i < count_; ++i) to[i] = v[i];
+  }
+  void clear_rest(Vec<T>& v) const {
+    for (int i = count_; i < kLanes<T>; ++i) v[i] = 0;
   }
 
  private:

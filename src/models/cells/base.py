@@ -66,11 +66,12 @@ class Cell(nn.Module):
     State: Any = HiddenState  # a NamedTuple whose fields are float tensors [B, *], the output first
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """A subclass that writes equations of its own is no longer what torch's layers compute, unless it says so."""
+        """A subclass that writes equations of its own is no longer what others compute of it, unless it says so."""
         super().__init_subclass__(**options)
         equations = {"project", "step", "transition", "output", "recurrent", "initial_state"}
-        if equations & cls.__dict__.keys() and "native_mode" not in cls.__dict__:
-            cls.native_mode = None  # type: ignore[assignment]
+        for mode in ("native_mode", "fused_mode"):
+            if equations & cls.__dict__.keys() and mode not in cls.__dict__:
+                setattr(cls, mode, None)
 
     def __init__(
         self,
@@ -138,6 +139,27 @@ class Cell(nn.Module):
         """The name of the same cell in torch's own fused layers (LSTM, GRU, RNN_TANH, RNN_RELU), if there is one."""
         return None
 
+    @property
+    def fused_mode(self) -> str | None:
+        """The name of the cell among the fused CPU kernels (``src/kernels/csrc/registry_impl.h``), if it is there."""
+        return None
+
+    @property
+    def fused_constants(self) -> tuple[float, ...]:
+        """Numbers in the cell's equations that the fused kernel is told."""
+        return ()
+
+    @property
+    def fused_names(self) -> tuple[str, ...]:
+        """Names of the parameters that the fused kernel reads; those that are None are left out."""
+        return ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+    def fused_weights(self, noise: Noise | None = None) -> dict[str, Tensor]:
+        """What the fused kernel reads, by name, as weight drop left it."""
+        dropped = (noise.weights if noise is not None else None) or {}
+        named = ((name, dropped.get(name, attribute(self, name))) for name in self.fused_names)
+        return {name: value for name, value in named if value is not None}
+
     def settle(self) -> None:
         """Called after the named initialiser: what the cell's paper prescribes whatever the initialiser."""
 
@@ -173,6 +195,13 @@ class Cell(nn.Module):
     def extra_repr(self) -> str:
         """Sizes, as ``repr`` shows them."""
         return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+
+
+def attribute(module: Any, name: str) -> Any:
+    """An attribute by its dotted name, None if it is not there."""
+    for part in name.split("."):
+        module = getattr(module, part, None)
+    return module
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -48,6 +48,11 @@ class IndRNNCell(Cell):
         h = state.h if noise.state is None else state.h * noise.state
         return HiddenState(drop(ACTIVATIONS[self.activation](gates + self.weight_hh * h), noise))
 
+    @property
+    def fused_mode(self) -> str | None:
+        """By the activation: relu or tanh."""
+        return f"indrnn_{self.activation}" if self.activation in ("relu", "tanh") else None
+
 
 @register("sru")
 class SRUCell(Cell):
@@ -87,6 +92,19 @@ class SRUCell(Cell):
         f, r = torch.sigmoid(f + self.weight_cf * seen), torch.sigmoid(r + self.weight_cr * seen)
         c = f * state.c + (1 - f) * drop(g, noise)
         return LSTMState(r * c + (1 - r) * skip, c)
+
+    @property
+    def fused_mode(self) -> str | None:
+        """By what the skip carries: x itself, or its product with ``weight_ih_skip``."""
+        return "sru" if self.weight_ih_skip is not None else "sru_same_width"
+
+    def fused_weights(self, noise: Noise | None = None) -> dict[str, Tensor]:
+        """The input weights in one, with a bias of zero where there is none."""
+        skip, size = self.weight_ih_skip, self.hidden_size
+        named = {"weight_ih": self.weight_ih if skip is None else torch.cat((self.weight_ih, skip))}
+        if self.bias_ih is not None:
+            named["bias_ih"] = F.pad(self.bias_ih, (0, size if skip is None else 2 * size))
+        return {**named, "weight_cf": self.weight_cf, "weight_cr": self.weight_cr}
 
 
 class PoolState(NamedTuple):
@@ -148,6 +166,20 @@ class FOPoolCell(Cell):
         return self.State(torch.sigmoid(o) * c, c, *ahead)
 
     @property
+    def fused_mode(self) -> str | None:
+        """By the window, up to 3 steps."""
+        return {1: "fo_pool", 2: "fo_pool_2", 3: "fo_pool_3"}.get(self.window)
+
+    def fused_weights(self, noise: Noise | None = None) -> dict[str, Tensor]:
+        """The window's weights in one, with a bias for its first tap only."""
+        named = super().fused_weights(noise)
+        if self.window > 1:
+            named["weight_ih"] = torch.cat((self.weight_ih, self.weight_ih_past))
+        if self.window > 1 and self.bias_ih is not None:
+            named["bias_ih"] = F.pad(self.bias_ih, (0, self.weight_ih_past.shape[0]))
+        return named
+
+    @property
     def state_sizes(self) -> tuple[int, ...]:
         """H, H, and with a window the gates of the coming steps."""
         sizes = (self.hidden_size, self.hidden_size, 3 * self.hidden_size * (self.window - 1))
@@ -182,6 +214,11 @@ class MinGRUCell(Cell):
         z, n = torch.sigmoid(z), above_zero(n) if self.positive else n
         return HiddenState((1 - z) * state.h + z * drop(n, noise))
 
+    @property
+    def fused_mode(self) -> str | None:
+        """By the candidate."""
+        return "mingru_positive" if self.positive else "mingru"
+
 
 @register("minlstm")
 class MinLSTMCell(Cell):
@@ -210,6 +247,11 @@ class MinLSTMCell(Cell):
         f, i, n = gates.chunk(3, -1)
         keep = torch.sigmoid(F.logsigmoid(f) - F.logsigmoid(i))
         return HiddenState(keep * state.h + (1 - keep) * drop(above_zero(n) if self.positive else n, noise))
+
+    @property
+    def fused_mode(self) -> str | None:
+        """By the candidate."""
+        return "minlstm_positive" if self.positive else "minlstm"
 
 
 def above_zero(x: Tensor) -> Tensor:

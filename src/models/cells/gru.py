@@ -72,3 +72,8 @@ class GRUCell(TransitionCell):
     def native_mode(self) -> str | None:
         """GRU, when the reset gate acts after the product; layer norm and deep transitions have no native form."""
         return "GRU" if self.reset_after and self.plain else None
+
+    @property
+    def fused_mode(self) -> str | None:
+        """gru, when the reset gate acts after the product."""
+        return "gru" if self.reset_after and self.plain else None

@@ -72,3 +72,8 @@ class LSTMCell(TransitionCell):
     def native_mode(self) -> str | None:
         """LSTM; layer norm and deep transitions have no native form."""
         return "LSTM" if self.plain else None
+
+    @property
+    def fused_mode(self) -> str | None:
+        """lstm; layer norm and deep transitions are others."""
+        return "lstm" if self.plain else None

@@ -64,3 +64,8 @@ class RNNCell(TransitionCell):
     def native_mode(self) -> str | None:
         """RNN_TANH or RNN_RELU; other activations, layer norm and deep transitions have no native form."""
         return {"tanh": "RNN_TANH", "relu": "RNN_RELU"}.get(self.activation) if self.plain else None
+
+    @property
+    def fused_mode(self) -> str | None:
+        """By the activation: tanh or relu."""
+        return {"tanh": "rnn_tanh", "relu": "rnn_relu"}.get(self.activation) if self.plain else None

@@ -1,0 +1,41 @@
+"""Zoneout (Krueger et al. 2017): a unit keeps its old value with some probability; evaluated, its expectation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from src.kernels.call import Call
+
+Zones = tuple[Tensor | None, ...]  # per field of the state which units keep their old value; None: none do
+
+
+def draw(call: Call, layer: int, direction: int) -> Zones | None:
+    """The zones of every step, bool [T, B, F] each; None where none are drawn.
+
+    Drawn for the whole sequence at once: every backend draws the same, and steps may be computed again.
+    """
+    if not (call.training and any(call.zoneout)):
+        return None
+    like, (time, batch, _) = call.layers[layer][direction].weight_ih, call.x.shape
+    return tuple(
+        like.new_empty(time, batch, old.shape[-1], dtype=torch.bool).bernoulli_(rate) if rate > 0 else None
+        for old, rate in zip(call.states[layer][direction], call.zoneout, strict=True)
+    )
+
+
+def at(zones: Zones | None, step: int | slice) -> Zones | None:
+    """The zones of one step, or of some."""
+    return None if zones is None else tuple(None if zone is None else zone[step] for zone in zones)
+
+
+def hold(new: Any, old: Any, rates: Sequence[float], zones: Zones | None) -> Any:
+    """The state after a step, with what zoneout keeps of the one before it; without zones the expectation."""
+    fields = []
+    for after, before, rate, zone in zip(new, old, rates, zones or [None] * len(rates), strict=True):
+        if zone is not None:
+            fields.append(torch.where(zone, before, after))
+        else:
+            fields.append(rate * before + (1 - rate) * after if rate > 0 else after)
+    return type(new)(*fields)
