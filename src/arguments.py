@@ -29,6 +29,13 @@ RESUMABLE = (
     "trainer.timeout_minutes",
 )
 """What may change when a run goes on."""
+NOT_IDENTITY = (
+    *("resume", "device", "threads", "logger", "sweep", "data.cache_dir"),
+    *("trainer.progress", "trainer.summary", "trainer.checkpoint_minutes", "trainer.timeout_minutes"),
+)
+"""Keys that say where and how a run is made and make no other run of it."""
+UNNAMED = (*NOT_IDENTITY, "launcher", "hydra", "data.path")
+"""Keys that a sweep and its runs are not named by."""
 
 
 def take_verbatim(arguments: Iterable[str]) -> list[str]:
@@ -47,6 +54,12 @@ def folder_name(text: str, longest: int = 120) -> str:
     """Make a folder's name of letters, digits, ``.``, ``_``, ``-``; a hash tells apart what had to change."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:longest] or "default"
     return name if name == text or not text else f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def names_run(override: str) -> bool:
+    """Whether a run is another one for this override (``depth=2``), and not just made elsewhere (``launcher=ray``)."""
+    key = override.partition("=")[0].lstrip("+~")
+    return not any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in UNNAMED)
 
 
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
@@ -82,7 +95,7 @@ def prepare(arguments: list[str]) -> list[str]:
         return _with(extra, prepared, arguments.index(options.overrides[-1]))
     named = any(value_of(key, options.overrides) is not None for key in ("sweep", "sweep.name", "hydra.sweep.dir"))
     if options.multirun and not named:
-        typed = "_".join(sorted(o.replace("=", "-", 1) for o in options.overrides if not o.startswith("hydra")))
+        typed = "_".join(sorted(o.replace("=", "-", 1) for o in options.overrides if names_run(o)))
         extra = f"sweep.name={folder_name(typed)}"  # no date: the same command lands in the same place
         return _with(extra, prepared, arguments.index(options.overrides[-1]) if options.overrides else len(prepared))
     return prepared

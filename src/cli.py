@@ -34,6 +34,10 @@ def train_door(main: Callable[[], Any]) -> NoReturn:
 
     def prepared() -> None:
         sys.argv[1:] = prepare(sys.argv[1:])
+        if {"-m", "--multirun"} & set(sys.argv):
+            from src.sweeps.sweeper import register  # late: it brings torch
+
+            register()
         main()
 
     open_door(prepared, together=True)
@@ -68,11 +72,13 @@ def open_door(main: Callable[[], Any], together: bool = False) -> NoReturn:
 
 
 def job(cfg: DictConfig, run: Callable[[Config, Path], float | None]) -> float | None:
-    """Validate what Hydra composed and run it in the folder that Hydra chose.
-
-    A job of a sweep that fails says so at once, and the others go on.
-    """
+    """Validate what Hydra composed and run it in the folder that Hydra chose, or as one of a sweep."""
     hydra = HydraConfig.get()
+    if hydra.mode is RunMode.MULTIRUN:
+        from src.sweeps.job import sweep_job
+
+        sweep_job(cfg, run)
+        return None
     folder = the_folder(Path(hydra.runtime.output_dir))
     try:
         return run(config_of(cfg, list(hydra.overrides.task)), folder)
@@ -81,11 +87,7 @@ def job(cfg: DictConfig, run: Callable[[Config, Path], float | None]) -> float |
             if processes.main():
                 print(f"{error}; go on with: python -m src.train resume={folder}", file=sys.stderr, flush=True)
             sys.exit(code)
-        if hydra.mode is not RunMode.MULTIRUN:
-            raise JobEnded from error
-        line = f"{' '.join(hydra.overrides.task)}: {one_line(error)}"
-        print(f"error: {line}", file=sys.stderr, flush=True)
-        raise (RequestError if isinstance(error, RequestError) else RunError)(line) from error
+        raise JobEnded from error
     finally:
         if processes.main() and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()  # made by Hydra for a request that was refused
@@ -119,6 +121,9 @@ def explain(error: BaseException) -> str:
     cause = error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
+        if group == "hydra/launcher":
+            extra = name.partition("_")[0]
+            return f"launcher={name} needs an extra that is not installed: pip install -e '.[{extra}]'"
         return f"{group}={name}: no such {group}{did_you_mean(name, [o for o in error.options if o[0] != '_'])}"
     if isinstance(error, HydraException) and isinstance(cause, OmegaConfBaseException) and cause.full_key:
         known = {str(key) for key in cause.parent_node} if isinstance(cause.parent_node, DictConfig) else set()

@@ -269,11 +269,29 @@ class DiagnosticsConfig(Section):
     probe: ProbeConfig | None
 
 
+class SearchConfig(Section):
+    """``sweep.search``: let Optuna choose what to run."""
+
+    trials: PositiveInt
+    """Of the whole study, those of other machines included."""
+    at_once: PositiveInt
+    """Trials that are asked for, and launched, at a time."""
+    storage: str
+    """A journal file, below the sweep folder unless absolute, or the URL of a database."""
+
+
 class SweepConfig(Section):
     """``conf/sweep/``: what the runs of a sweep share."""
 
     name: str | None
     """Folder and W&B group of the sweep; none for a single run."""
+    retry_failed: bool
+    fail_fast: bool
+    prune: Literal["median"] | None
+    """The rule by which hopeless runs end early (see ``src.sweeps.pruning``)."""
+    warmup_epochs: PositiveInt
+    min_siblings: PositiveInt
+    search: SearchConfig | None
 
 
 LinkOptions = Annotated[NoLinkConfig | LinkConfig | HighwayConfig, Field(discriminator="name")]

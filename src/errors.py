@@ -1,5 +1,6 @@
 """The two ways in which a run can end badly, and the words for it."""
 
+import errno
 from collections.abc import Iterable
 
 
@@ -12,6 +13,39 @@ class RequestError(Exception):
 
 class RunError(Exception):
     """A run that started well and failed (a loss that is not finite, a full disk); the doors exit with code 1."""
+
+
+class NotFiniteError(RunError):
+    """A loss, a gradient or a loss scale that is not finite."""
+
+
+class FolderGoneError(RunError):
+    """The run folder was deleted or replaced while the run was writing to it."""
+
+
+class InUseError(RequestError):
+    """Another process is writing to the run."""
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+
+
+def reason_of(error: BaseException) -> str:
+    """Say in a few words why a run failed, so that a table can name it: out of memory, not finite, disk full, …"""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, NotFiniteError):
+            return "not finite"
+        text = str(link).lower()
+        if isinstance(link, MemoryError) or (isinstance(link, RuntimeError) and any(t in text for t in _NO_MEMORY)):
+            return "out of memory"  # torch.OutOfMemoryError is a RuntimeError; the CPU's allocator raises a bare one
+        if isinstance(link, OSError) and link.errno in _NO_ROOM:
+            return "disk full"
+        link = link.__cause__ or link.__context__
+    kind = "wrong request" if isinstance(error, RequestError) else type(error).__name__
+    message = " ".join(str(error).split())
+    return message if isinstance(error, RunError) else f"{kind}: {message}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

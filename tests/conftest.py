@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import logging
 import signal
 import subprocess
 import sys
@@ -56,11 +57,12 @@ def typed(
         out, err = capfd.readouterr()
         return int(left.value.code or 0), out, err
 
-    before = signal.getsignal(signal.SIGTERM)
+    before, handlers = signal.getsignal(signal.SIGTERM), list(logging.getLogger().handlers)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEEP_RNN_CACHE", str(tmp_path / "cache"))
     yield run
     signal.signal(signal.SIGTERM, before)
+    logging.getLogger().handlers[:] = handlers  # Hydra's own writes to an output that ends with the test
 
 
 @pytest.fixture

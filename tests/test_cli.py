@@ -102,7 +102,7 @@ def test_sigterm_before_training_exits_143(typed: Typed, monkeypatch: pytest.Mon
     assert typed("train", "depth=1")[0] == 143
 
 
-def test_a_failed_job_of_a_sweep_is_told_at_once_and_stops_no_other(
+def test_a_refused_run_of_a_sweep_is_told_at_once_and_stops_no_other(
     typed: Typed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def train(cfg: Config, folder: Path) -> float:
@@ -114,13 +114,14 @@ def test_a_failed_job_of_a_sweep_is_told_at_once_and_stops_no_other(
     code, _, err = typed("train", "-m", "model=gru,lstm", "depth=0,1", "sweep.name=mine")
     lines = err.splitlines()
     assert code == 2
-    assert lines[:4:2] == [
-        f"error: model={model} depth=0 sweep.name=mine: depth=0: should be greater than or equal to 1"
-        for model in ("gru", "lstm")
+    assert lines[:5] == [
+        *(f"error: model={model} depth=0: depth=0: should be greater than or equal to 1" for model in ("gru", "lstm")),
+        "4 runs: 2 refused, 2 new",
+        *(["trained depth 1"] * 2),
     ]
-    assert lines[1:4:2] == ["trained depth 1"] * 2
-    folders = {path.name for path in (tmp_path / "outputs/sweeps/mine").iterdir()}
-    assert folders == {"depth-1_model-gru", "depth-1_model-lstm", "multirun.yaml"}
+    assert lines[-1].startswith("error: 2 of 4 runs failed (model-gru_depth-0-")
+    folders = {path.name.rpartition("-")[0] for path in (tmp_path / "outputs/sweeps/mine").glob("*-*/")}
+    assert folders == {f"model-{model}_depth-{depth}" for model in ("gru", "lstm") for depth in (0, 1)}
 
 
 def test_a_sweep_is_named_after_what_was_typed_so_that_it_lands_in_the_same_place(
@@ -128,10 +129,11 @@ def test_a_sweep_is_named_after_what_was_typed_so_that_it_lands_in_the_same_plac
 ) -> None:
     seen: list[tuple[str | None, str]] = []
     monkeypatch.setattr(src.train, "train", lambda cfg, folder: seen.append((cfg.sweep.name, folder.name)))
-    for _ in range(2):
-        assert typed("train", "-m", "depth=1,2", "lr=1e-3")[0] == 0
+    for launcher in ([], ["launcher=basic", "sweep.fail_fast=true", "logger=none"]):
+        assert typed("train", "-m", "depth=1,2", "lr=1e-3", *launcher)[0] == 1  # nothing says that these are DONE
     (sweep,) = (tmp_path / "outputs/sweeps").iterdir()
-    assert seen == [(sweep.name, "depth-1_lr-0.001"), (sweep.name, "depth-2_lr-0.001")] * 2
+    assert seen[:2] == seen[-2:]
+    assert [(name, run[:-9]) for name, run in seen[:2]] == [(sweep.name, f"depth-{n}_lr-0.001") for n in (1, 2)]
     assert set(sweep.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789._-") and "depth-1-2" in sweep.name
 
 

@@ -30,16 +30,19 @@ class Display:
         self.handlers = [_screen(self.console), _file(log_file)]
         for handler in self.handlers:
             log.addHandler(handler)
+        self.before = log.level, log.propagate
         log.setLevel(logging.INFO)
-        log.propagate = False
+        log.propagate = False  # these two handlers are all; `close` gives the logger back as it was
         self.progress: Progress | None = None
         self.due_at = 0.0
 
     def close(self) -> None:
-        """Let go of the log file."""
+        """Let go of the log file and of the logger, so that what is said between two runs is heard."""
         for handler in self.handlers:
             log.removeHandler(handler)
             handler.close()
+        log.setLevel(self.before[0])
+        log.propagate = self.before[1]
 
     @contextmanager
     def bar(self, done: int, total: int, epochs: int) -> Iterator[None]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from src.errors import RequestError, RunError
+from src.errors import FolderGoneError, RequestError, RunError
 from src.files import write_atomic
 
 
@@ -35,11 +35,15 @@ class MetricsFile:
 
         Raises:
             RunError: the disk is full.
+            FolderGoneError: somebody deleted the file.
         """
         line = json.dumps({name: plain_number(value) for name, value in metrics.items()}, allow_nan=False)
-        try:
-            with open(self.path, "a", encoding="utf-8") as file:
+        try:  # only the first line makes the file: where it is gone, the run is
+            with open(self.path, "r+" if self.lines else "a", encoding="utf-8") as file:
+                file.seek(0, os.SEEK_END)
                 file.write(line + "\n")
+        except FileNotFoundError as error:
+            raise FolderGoneError(f"{self.path} was deleted while the run was writing to it") from error
         except OSError as error:
             raise RunError(f"cannot write {self.path}: {os.strerror(error.errno or 0)}") from error
         self.lines += 1

@@ -1,5 +1,6 @@
 """One Weights & Biases run, which may be slow or out of reach but never stops a training."""
 
+import hashlib
 import logging
 import os
 import secrets
@@ -26,7 +27,8 @@ STEP = "trainer/step"
 class WandbRun:
     """Opens the run that a run folder belongs to, offline unless asked, and offline too where the server is not there.
 
-    All its files go to ``logger.dir``; the run folder keeps the id, so that a resumed run is the same run.
+    All its files go to ``logger.dir``; the run folder keeps the id, so that a resumed run is the same run. Runs of a
+    sweep have its name as group and tag.
 
     Args:
         cfg: the whole configuration, which W&B keeps as well.
@@ -35,7 +37,7 @@ class WandbRun:
     """
 
     def __init__(self, cfg: Config, options: LoggerConfig, folder: Path) -> None:
-        self.id = stable_id(folder)
+        self.id = stable_id(folder, cfg.sweep.name)
         directory = _prepare(options.dir)
         arguments: dict[str, Any] = {
             "id": self.id,
@@ -43,7 +45,7 @@ class WandbRun:
             "entity": options.entity,
             "group": options.group,
             "job_type": options.job_type,
-            "tags": options.tags,
+            "tags": [*options.tags, *filter(None, [cfg.sweep.name])],
             "name": folder.name,
             # wandb adds a folder of this name itself
             "dir": str(directory.parent if directory.name == "wandb" else directory),
@@ -110,12 +112,16 @@ class WandbRun:
         _survive(lambda: self.run.finish(exit_code=exit_code))
 
 
-def stable_id(folder: Path) -> str:
-    """Return the run's id, which its folder keeps from the first time on; under `wandb agent` the one that it gave."""
+def stable_id(folder: Path, sweep: str | None = None) -> str:
+    """Return the run's id, which its folder keeps from the first time on; under `wandb agent` the one that it gave.
+
+    A run of a sweep has the one that follows from their names, so that it is the same run after its folder was lost.
+    """
     path = folder / "wandb_id"
     if not path.exists():
         given = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
-        write_atomic(path, given or secrets.token_hex(4))
+        named = hashlib.sha256(f"{sweep}/{folder.name}".encode()).hexdigest()[:8] if sweep else None
+        write_atomic(path, given or named or secrets.token_hex(4))
     return path.read_text(encoding="utf-8").strip()
 
 

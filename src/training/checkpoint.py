@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src.errors import RequestError
+from src.errors import FolderGoneError, RequestError
 from src.files import atomic_file
 
 VERSION = 2
@@ -18,7 +18,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
     Raises:
         RunError: the disk is full or the folder cannot be written.
+        FolderGoneError: somebody deleted the folder.
     """
+    if not path.parent.is_dir():
+        raise FolderGoneError(f"{path.parent}: the folder was deleted while the run was writing to it")
     with atomic_file(path) as file:
         torch.save({"version": VERSION, **to_plain(state)}, file)
 

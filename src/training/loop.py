@@ -14,7 +14,7 @@ from src.config import Config
 from src.data.base import Data
 from src.data.batch import Batch
 from src.diagnostics import Diagnostics
-from src.errors import RequestError, RunError, did_you_mean
+from src.errors import NotFiniteError, RequestError, did_you_mean
 from src.files import remove_leftovers
 from src.tasks.base import Metrics, Task
 from src.tracking import Tracker
@@ -104,8 +104,8 @@ class Trainer:
 
         Raises:
             Interrupted: SIGINT or SIGTERM came; ``last.ckpt`` is saved and the run can be resumed.
-            RunError: loss or gradients are not finite (``trainer.nonfinite=stop``), the disk is full, or another of
-                several processes is gone.
+            NotFiniteError: loss or gradients are not finite (``trainer.nonfinite=stop``).
+            RunError: the disk is full, or another of several processes is gone.
             RequestError: ``trainer.monitor`` is no metric of the task.
         """
         self._check_monitor()
@@ -301,7 +301,7 @@ class Trainer:
         where = f" in {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}" if names else ""
         finding = f"step {update.step}: not finite{where} (loss {loss:g}, gradient norm {norm:g}); no update was made"
         if self.cfg.trainer.nonfinite == "stop":
-            raise RunError(
+            raise NotFiniteError(
                 f"{finding}. Try a lower lr, a smaller clip, amp=off, or trainer.nonfinite=skip to go on without such"
                 " steps; debug=anomaly finds the operation"
             )
@@ -329,7 +329,9 @@ class Trainer:
         if self.scaler.is_enabled():
             metrics["train/loss_scale"] = self.scaler.get_scale()
             if metrics["train/loss_scale"] < LOWEST_SCALE:
-                raise RunError(f"step {self.position.step}: gradients overflow in fp16 at any loss scale; try amp=bf16")
+                raise NotFiniteError(
+                    f"step {self.position.step}: gradients overflow in fp16 at any loss scale; try amp=bf16"
+                )
         self.tracker.log_training(metrics, self.position)
 
     def _evaluate(self, split: str) -> dict[str, float]:

@@ -148,7 +148,7 @@ def reason_of(text: str, longest: int = 160) -> str:
     for reason, pattern in REASONS.items():
         if re.search(pattern, error, re.IGNORECASE):
             return reason
-    words = re.sub(r"^(?:\w+\.)*(?:(?:RunError|RequestError): )?", "", error)
+    words = re.sub(r"^(?:reason: |(?:\w+\.)*(?:(?:RunError|RequestError): )?)", "", error)
     return words if len(words) <= longest else f"{words[:longest]}…"
 
 

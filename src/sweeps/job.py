@@ -1,0 +1,110 @@
+"""One run of a sweep, in whatever process a launcher put it: claim its folder, do what is left, say how it went."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from src.config import Config, compose_config
+from src.errors import FolderGoneError, InUseError, RequestError, RunError
+from src.sweeps import refresh
+from src.sweeps.plan import label
+from src.tracking.run_folder import claim, end_of, holds_run, note_failure
+
+Run = Callable[[Config, Path], float | None]
+STOPPED = ".stopped"
+"""Lies in the folder of a sweep in which, with ``sweep.fail_fast``, a run has failed."""
+
+
+class InSweeper:
+    """Whether this process is the one that drives the sweep, and not one that a launcher started."""
+
+    yes = False
+
+
+def sweep_job(cfg: DictConfig, run: Run) -> None:
+    """Make one run of a sweep, or go on with it, unless there is nothing left to do.
+
+    Raises:
+        RequestError, RunError: it failed; its folder and the console say so already.
+    """
+    hydra = HydraConfig.get()
+    os.chdir(hydra.runtime.cwd)  # a launcher's process may stand elsewhere
+    sweep = Path(hydra.runtime.output_dir)
+    folder, name = sweep / hydra.job.override_dirname, label(hydra.overrides.task)
+    config = compose_config(cfg)
+    if hydra.sweeper.gpus_in_turn and config.device == "auto":
+        config = config.model_copy(update={"device": gpu_in_turn(hydra.job.num)})
+    if config.sweep.fail_fast and (sweep / STOPPED).exists():
+        return
+    try:
+        with claim(folder):
+            _go_on(config, folder, name, run)
+    except InUseError:
+        say(f"{name}: another process is at it; left to that one")
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # only where nothing was written
+        refresh(sweep)
+
+
+def _go_on(config: Config, folder: Path, name: str, run: Run) -> None:
+    """Do what is left of the run; the folder is ours."""
+    end = end_of(folder)
+    if end in ("DONE", "PRUNED") or (end == "FAILED" and not config.sweep.retry_failed):
+        return  # another process was quicker
+    if holds_run(folder):
+        config = config.model_copy(update={"resume": str(folder)})
+    else:
+        (folder / "FAILED").unlink(missing_ok=True)
+    try:
+        run(config, folder)
+    except Exception as error:
+        if isinstance(code := getattr(error, "exit_code", None), int):  # a signal
+            say(f"{name}: {error}; the same command goes on with it")
+            if InSweeper.yes:
+                sys.exit(code)
+            raise RunError(f"{name}: {error}") from error
+        if not isinstance(error, FolderGoneError) and end_of(folder) is None:
+            note_failure(folder, error)
+        if config.sweep.fail_fast:
+            (folder.parent / STOPPED).touch()
+        raise failed(name, error) from error
+
+
+def failed(name: str, error: Exception) -> Exception:
+    """Say at once that a run failed, and return what its job is to end with."""
+    from src.cli import one_line  # late: the doors open the sweeps, not the other way round
+
+    line = f"{name}: {one_line(error)}"
+    say(f"error: {line}")
+    return (RequestError if isinstance(error, RequestError) else RunError)(line)
+
+
+def say(line: str) -> None:
+    """Put a line on the console, also between those of a run."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def best_of(folder: Path) -> float | None:
+    """The best value of the monitored metric in a run's summary; none where there is none."""
+    from src.config import read_config
+
+    try:
+        best = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["best"]
+        return best.get(read_config(folder).trainer.monitor)
+    except (OSError, ValueError, KeyError, RequestError):
+        return None
+
+
+def gpu_in_turn(number: int) -> str:
+    """The device of the n-th run: each GPU in turn where there are several."""
+    import torch
+
+    count = torch.cuda.device_count()
+    return f"cuda:{number % count}" if count > 1 else "auto"
