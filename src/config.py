@@ -217,6 +217,15 @@ class TrainerConfig(Section):
         return self
 
 
+class FinetuneConfig(Section):
+    """``conf/finetune/``: how the levels of a model (embedding, layers, head) learn apart (Howard & Ruder 2018)."""
+
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
+    """Learning rate of a level as a share of that of the level above it."""
+    unfreeze_epochs: PositiveInt | None
+    """Gradual unfreezing: epochs after which the next level below begins to learn; none: all learn from the start."""
+
+
 class LoggerConfig(Section):
     """``conf/logger/wandb.yaml``: Weights & Biases beside the files that are always written."""
 
@@ -313,6 +322,7 @@ class Config(Section):
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
     trainer: TrainerConfig
+    finetune: FinetuneConfig
     logger: LoggerOptions
     diagnostics: DiagnosticsConfig
     sweep: SweepConfig
@@ -336,6 +346,7 @@ class Config(Section):
     threads: Annotated[int, Field(ge=1, le=1024)] | None
     max_minutes: PositiveFloat | None
     max_steps: PositiveInt | None
+    init_from: str | None
     resume: str | None
 
     @model_validator(mode="after")

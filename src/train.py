@@ -19,6 +19,7 @@ def train(cfg: Config, folder: Path) -> float | None:
     from src.tasks.stack import input_size, spend_budget
     from src.tracking import RunFolder, SilentTracker, Tracker
     from src.training import Trainer, join, prepare
+    from src.transfer import start_from_run
 
     device = prepare(device=cfg.device, seed=cfg.seed, deterministic=cfg.deterministic, threads=cfg.threads)
     with ExitStack() as stack:
@@ -28,6 +29,8 @@ def train(cfg: Config, folder: Path) -> float | None:
         cfg = spend_budget(cfg, input_size(cfg, data.spec))
         model = task.build_model(cfg, data.spec)
         resume = cfg.resume is not None
+        if cfg.init_from is not None and not resume:
+            start_from_run(cfg.init_from, cfg, model, data)
         if world.main:
             stack.enter_context(RunFolder(folder, cfg.to_dict() | {"resume": None}, resume=resume))
             if data.encoder is not None:

@@ -310,6 +310,14 @@ class DeepRNN(nn.Module):
         """The state cut from its history, for truncated back-propagation."""
         return states_of.detach(state)
 
+    def levels(self) -> list[list[nn.Parameter]]:
+        """The parameters layer by layer, bottom first: a layer's cells, its norm and its link."""
+        layers = zip(self.layers, self.links, self.norms, strict=True)
+        own = [[parameter for module in parts for parameter in module.parameters()] for parts in layers]
+        if self.mirror is None:
+            return own
+        return [one + other for one, other in zip(own, self.mirror.levels(), strict=True)]
+
     @staticmethod
     def state_to_torch(state: tuple[Any, ...]) -> Any:
         """A state as torch.nn has it: h [L*D, B, H], or (h, c)."""

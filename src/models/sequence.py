@@ -167,6 +167,13 @@ class SequenceEncoder(nn.Module):
             embedded = drop_outputs(embedded, locked, 0.0, training=True)
         return self.rnn(embedded, state, lengths)
 
+    def levels(self) -> list[list[nn.Parameter]]:
+        """The parameters level by level, bottom first: the embedding, each layer of the stack, and what reads it."""
+        lower = [[] if self.embedding is None else list(self.embedding.parameters()), *self.rnn.levels()]
+        below = {id(parameter) for level in lower for parameter in level}  # a tied head shares the embedding's
+        head = [parameter for parameter in self.parameters() if id(parameter) not in below]
+        return [level for level in (*lower, head) if level]
+
 
 class SequenceModel(SequenceEncoder):
     """Inputs -> DeepRNN -> pooling, or every step -> answers of the head.

@@ -57,8 +57,12 @@ def load_weights(model: nn.Module, state: dict[str, Any] | Path) -> None:
     """
     if isinstance(state, Path):
         state = load_checkpoint(state)
-    average = state["average"]
-    fill(model, state["model"] if average is None else average)
+    fill(model, judged_weights(state))
+
+
+def judged_weights(state: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights in a checkpoint by which its run is judged: averaged, where the run kept an average."""
+    return state["model"] if state["average"] is None else state["average"]
 
 
 def fill(model: nn.Module, weights: dict[str, Tensor]) -> None:

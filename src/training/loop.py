@@ -22,6 +22,7 @@ from src.training.averaging import WeightAverage
 from src.training.checkpoint import as_tuples, fill, load_checkpoint, load_weights, save_checkpoint, to_device
 from src.training.distributed import ALONE, World
 from src.training.evaluation import Batches, FirstBatches, evaluate
+from src.training.finetuning import Unfreezing, levels_of
 from src.training.gradients import Update, Updater
 from src.training.optim import Schedule, build_optimizer, scaled_lr
 from src.training.precision import autocast, make_scaler, rng_state
@@ -77,6 +78,7 @@ class Trainer:
         self.precision = autocast(cfg.amp, device)
         self.scaler = make_scaler(cfg.amp, device)
         self.optimizer = build_optimizer(self.model, cfg)
+        self.unfreezing = Unfreezing(levels_of(self.model, cfg), cfg.finetune.unfreeze_epochs)
         self.schedule = Schedule(self.optimizer, cfg, self.total_steps)
         self.update = Updater(self.model, self.optimizer, self.scaler, cfg.clip, cfg.trainer.clip_by)
 
@@ -128,6 +130,7 @@ class Trainer:
     def train_epoch(self) -> None:
         """Train through what is left of the epoch, or until a limit or a signal ends it."""
         self.model.train()
+        self.unfreezing.begin(self.position.epoch)
         self._tick()
         for batches in self._updates():
             if self.diagnostics.due(self.position.step + 1):

@@ -11,6 +11,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from src.config import AdamConfig, Config, CosineConfig, OneCycleConfig, PlateauConfig, SGDConfig, WarmupConfig
+from src.training.finetuning import levels_of
 
 
 def build_optimizer(model: nn.Module, cfg: Config) -> Optimizer:
@@ -19,22 +20,37 @@ def build_optimizer(model: nn.Module, cfg: Config) -> Optimizer:
     Weight decay: ``adamw`` decouples it from the gradient (Loshchilov & Hutter 2019) and spares what has fewer than two
     dimensions, biases and norms; the others add it to every gradient (L2), as torch does.
     """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     options = cfg.optimizer
     common: dict[str, Any] = {"lr": cfg.lr, "weight_decay": cfg.weight_decay}
+    trained = parameter_groups(model, cfg)
     if isinstance(options, AdamConfig):
         common |= {"betas": tuple(options.betas), "eps": options.eps, "amsgrad": options.amsgrad, "fused": True}
         if options.name == "adam":
             return Adam(trained, **common)
-        matrices = [parameter for parameter in trained if parameter.ndim > 1]
-        vectors = [parameter for parameter in trained if parameter.ndim <= 1]
-        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-        return AdamW(groups, **common)
+        return AdamW([part for group in trained for part in (matrices_of(group), vectors_of(group))], **common)
     if isinstance(options, SGDConfig):
         sgd = SGD(trained, momentum=options.momentum, nesterov=options.nesterov, fused=True, **common)
         return _with_momentum(sgd) if options.momentum else sgd
     common |= {"alpha": options.alpha, "eps": options.eps, "momentum": options.momentum, "centered": options.centered}
     return RMSprop(trained, foreach=True, **common)
+
+
+def parameter_groups(model: nn.Module, cfg: Config) -> list[dict[str, Any]]:
+    """The trainable parameters with their learning rates, from the head down (see ``src.training.finetuning``)."""
+    decay = cfg.finetune.layer_decay
+    top_down = enumerate(reversed(levels_of(model, cfg)))
+    return [{"params": level, "lr": cfg.lr * decay**depth} for depth, level in top_down]
+
+
+def matrices_of(group: dict[str, Any]) -> dict[str, Any]:
+    """The part of a group that has two dimensions or more."""
+    return {**group, "params": [parameter for parameter in group["params"] if parameter.ndim > 1]}
+
+
+def vectors_of(group: dict[str, Any]) -> dict[str, Any]:
+    """The part of a group that has fewer, without weight decay."""
+    few = [parameter for parameter in group["params"] if parameter.ndim <= 1]
+    return {**group, "params": few, "weight_decay": 0.0}
 
 
 def _with_momentum(sgd: SGD) -> SGD:
