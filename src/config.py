@@ -353,7 +353,7 @@ class Config(Section):
     def _one_entry_a_layer(self) -> Self:
         for key, value in (("width", self.width), ("dropout", self.dropout), ("model.cell", self.model.cell)):
             if isinstance(value, list) and len(value) != self.depth:
-                raise ValueError(f"{key}={_shown(value)} names {len(value)} layers, but depth={self.depth}")
+                raise ValueError(f"{key}={shown(value)} names {len(value)} layers, but depth={self.depth}")
         return self
 
     def to_dict(self) -> dict[str, Any]:
@@ -446,13 +446,13 @@ def explain(error: ValidationError, request: object) -> str:
     same = [finding["msg"] for finding in close if finding["input"] is first["input"]]
     expected = " or ".join(dict.fromkeys(re.sub(r"^.*?should be ", "be ", message) for message in same))
     expected = re.sub("^.*?should ", "", expected).replace(" or be ", " or ")
-    return f"{key}={_shown(first['input'])}: should {expected}"
+    return f"{key}={shown(first['input'])}: should {expected}"
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Write a value as it stands on the command line."""
     if isinstance(value, list):
-        return f"[{','.join(map(_shown, value))}]"
+        return f"[{','.join(map(shown, value))}]"
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)

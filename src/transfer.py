@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from src.config import Config, read_config
+from src.config import Config, read_config, shown
 from src.data.base import Data
 from src.data.tokenizer import Tokenizer
 from src.errors import RequestError
@@ -50,8 +50,8 @@ def start_from_run(folder: str, cfg: Config, model: Any, data: Data) -> None:
     if data.encoder is None or not isinstance(model, SequenceEncoder):
         raise RequestError(f"init_from={folder}: only a model of texts can start from another run")
     check_settings(folder, theirs, cfg)
+    check_holdout(folder, theirs, cfg)  # before the vocabulary, which another split changes too
     check_vocabulary(folder, read_encoder(folder).tokenizer, data.encoder.tokenizer)
-    check_holdout(folder, theirs, cfg)
     weights = judged_weights(load_checkpoint(Path(folder) / "best.ckpt"))
     model.load_state_dict({name: value for name, value in weights.items() if shared(name)}, strict=False)
     pad = model.embedding.padding_idx if model.embedding is not None else None
@@ -72,7 +72,7 @@ def check_settings(folder: str, theirs: Config, ours: Config) -> None:
         there, here = (setting(config.to_dict(), key) for config in (theirs, ours))
         if there != here:
             raise RequestError(
-                f"init_from={folder}: it has {key}={there}, this run {key}={here}; embedding and stack must be the same"
+                f"init_from={folder}: it has {key}={shown(there)}, this run {key}={shown(here)}; embedding and stack must be the same"
             )
 
 

@@ -70,7 +70,7 @@ def test_a_run_that_started_from_another_resumes_without_it(typed: Typed, tmp_pa
         (["width=7"], "it has width=6, this run width=7"),
         (["depth=3"], "it has depth=2, this run depth=3"),
         (["model=lstm"], "it has model.cell=gru, this run model.cell=lstm"),
-        (["bidirectional=true"], "it has bidirectional=False, this run bidirectional=True"),
+        (["bidirectional=true"], "it has bidirectional=false, this run bidirectional=true"),
         (["link=residual"], "it has link="),
         (["task.embedding=4"], "it has task.embedding=5, this run task.embedding=4"),
         (["data.tokenizer.vocab_size=9"], "another vocabulary: it knows 16 tokens, this run 9"),
