@@ -72,7 +72,8 @@ def check_settings(folder: str, theirs: Config, ours: Config) -> None:
         there, here = (setting(config.to_dict(), key) for config in (theirs, ours))
         if there != here:
             raise RequestError(
-                f"init_from={folder}: it has {key}={shown(there)}, this run {key}={shown(here)}; embedding and stack must be the same"
+                f"init_from={folder}: it has {key}={shown(there)}, this run {key}={shown(here)};"
+                " embedding and stack must be the same"
             )
 
 

@@ -9,6 +9,7 @@ from helpers import write_reviews
 from torch import nn
 
 from src.config import Config, compose_config, read_config
+from src.errors import RequestError
 from src.models import DeepRNN
 from src.models.sequence import SequenceModel
 from src.restore import restore
@@ -148,7 +149,7 @@ def test_frozen_levels_stay_as_they_are_while_the_others_learn(typed: Typed, tmp
 
 def test_a_model_without_levels_is_refused_them(configured: Callable[..., Config]) -> None:
     cfg = of(configured, "finetune=ulmfit")
-    with pytest.raises(ValueError, match="Linear has no levels"):
+    with pytest.raises(RequestError, match="Linear has no levels"):
         levels_of(nn.Linear(2, 2), cfg)
     assert (
         len(
