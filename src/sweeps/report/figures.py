@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from src.files import write_atomic
+from src.sweeps.report.memory import draw_memory
 from src.sweeps.report.runs import DONE
 from src.sweeps.report.table import Comparison, number
 from src.sweeps.report.view import Axis, axis_of, curve, curve_names, groups_of, heat_map, told
@@ -21,16 +22,19 @@ SEQUENTIAL = "viridis"
 
 
 def draw_all(found: Comparison, folder: Path) -> list[Path]:
-    """Write every figure into a folder, and return the files."""
+    """Write every figure that these runs have into a folder, and return the files."""
     figures = {
         "heat_map": draw_heat_map(found),
         "curves": draw_curves(found),
         "parameters": draw_cost(found, "params", "parameters"),
         "seconds": draw_cost(found, "seconds", "seconds of training"),
         "parallel": draw_parallel(found),
+        "memory": draw_memory(found),
     }
     files = []
     for name, figure in figures.items():
+        if figure is None:
+            continue
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=120)
         files.append(folder / f"{name}.png")
