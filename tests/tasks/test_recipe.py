@@ -40,7 +40,9 @@ def test_following_the_recipe_makes_a_task_that_trains_and_is_judged(tmp_path: P
     environ = environment(tmp_path) | {"PYTHONPATH": str(checkout)}
 
     def run(*arguments: str) -> str:
-        ran = subprocess.run([sys.executable, "-m", *arguments], cwd=checkout, env=environ, capture_output=True, text=True)
+        ran = subprocess.run(
+            [sys.executable, "-m", *arguments], cwd=checkout, env=environ, capture_output=True, text=True
+        )
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
 
