@@ -104,6 +104,13 @@ class Embedding(nn.Embedding):
         return drop_words(embedded, self.word_dropout, training=True)
 
 
+def show_all_words(model: nn.Module) -> None:
+    """Turn off the dropping of words in every embedding of a model."""
+    for module in model.modules():
+        if isinstance(module, Embedding):
+            module.word_dropout = module.type_dropout = 0.0
+
+
 def deep_output(size: int, hidden: Sequence[int], num_outputs: int, dropout: float) -> nn.Sequential:
     """The head: dropout and a linear map, or a deep output (Pascanu et al. 2014) through hidden relu layers."""
     modules: list[nn.Module] = []

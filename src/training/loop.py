@@ -16,6 +16,7 @@ from src.data.batch import Batch
 from src.diagnostics import Diagnostics
 from src.errors import NotFiniteError, RequestError, did_you_mean
 from src.files import remove_leftovers
+from src.models.sequence import show_all_words
 from src.tasks.base import Metrics, Task
 from src.tracking import Tracker
 from src.training.averaging import WeightAverage
@@ -67,6 +68,8 @@ class Trainer:
         self.model = model.to(device)
         world.begin(self.model, cfg.seed)
         trainer = cfg.trainer
+        if trainer.overfit:
+            show_all_words(self.model)
         self.average = (
             WeightAverage(self.model, trainer.average, trainer.average_after, trainer.mode) if trainer.average else None
         )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from src.models import DeepRNN
-from src.models.sequence import POOLINGS, Embedding, Pooling, SequenceModel
+from src.models.sequence import POOLINGS, Embedding, Pooling, SequenceModel, show_all_words
 
 
 @pytest.fixture(autouse=True)
@@ -103,3 +103,10 @@ def test_wrong_arguments_are_named():
         SequenceModel(9, 1, 4, DeepRNN(4, 3), pooling="maxx")
     with pytest.raises(ValueError, match="read 5 features, not 4"):
         SequenceModel(9, 1, 5, DeepRNN(4, 3))
+
+
+def test_all_words_can_be_shown_again() -> None:
+    model = SequenceModel(9, 1, 4, DeepRNN(4, 3), word_dropout=0.9, embedding_dropout=0.5).train()
+    show_all_words(model)
+    ids = torch.randint(1, 9, (5, 7))
+    torch.testing.assert_close(model.embedding(ids), model.embedding.weight[ids])
