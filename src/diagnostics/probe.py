@@ -40,11 +40,9 @@ class Probe(Diagnostic):
     def at_evaluation(self, step: int) -> dict[str, float]:
         """Fit and judge."""
         with self.scene.still(), torch.no_grad():
-            train, val = (gather(self.scene, split, self.options.examples) for split in ("train", "val"))
-        scores = [
-            judge(ridge(*fit, self.options.ridge), *held)
-            for fit, held in zip(with_targets(train), with_targets(val), strict=True)
-        ]
+            (train, told), (val, asked) = (gather(self.scene, name, self.options.examples) for name in ("train", "val"))
+        pairs = zip(train, val, strict=True)
+        scores = [judge(ridge(rows, told, self.options.ridge), held, asked) for rows, held in pairs]
         self.record.add(step, scores=np.array(scores))
         return {f"probe/{row}": score for row, score in zip(self.rows, scores, strict=True)}
 
@@ -66,36 +64,39 @@ class Probe(Diagnostic):
 
 
 def gather(scene: Scene, split: str, examples: int) -> tuple[list[Tensor], Tensor]:
-    """Features [N, *] of the input and of each layer, and targets [N] or [N, O], of some examples of a split."""
+    """Features [N, *] of the input and of each layer, and targets [N] or [N, O], of some examples of a split; without
+    those whose class is not known."""
     features: list[list[Tensor]] = [[] for _ in range(scene.rnn.num_layers + 1)]
     targets: list[Tensor] = []
     for batch in islice(batches(scene, split), max(1, examples // scene.cfg.batch_size)):
         _, x, lengths = scene.loss(batch)
         layers, _ = scene.rnn.layer_outputs(x, lengths=lengths)
-        each_step = batch.targets.dim() == (3 if batch.targets.is_floating_point() else 2)
-        for kept, states in zip(features, (x, *layers), strict=True):
-            if each_step:
-                kept.append(states[valid_steps(lengths, len(x))].cpu())
-            else:
-                mean = (states * valid_steps(lengths, len(x))[..., None]).sum(0) / lengths.clamp(min=1)[:, None]
-                last = last_valid(states, lengths, states.new_zeros(states.shape[1:]))
-                kept.append(torch.cat((last, mean), -1).cpu())
-        targets.append((batch.targets[valid_steps(lengths, len(x))] if each_step else batch.targets).cpu())
+        valid_TB = valid_steps(lengths, len(x))
+        if batch.targets.dim() == (3 if batch.targets.is_floating_point() else 2):  # every step has one
+            # Sequence by sequence: the first so many rows shall not all be of the first steps.
+            found = [states.transpose(0, 1)[valid_TB.T] for states in (x, *layers)]
+            wanted = batch.targets.transpose(0, 1)[valid_TB.T]
+        else:
+            found, wanted = [summary_of(states, lengths, valid_TB) for states in (x, *layers)], batch.targets
+        known = torch.ones_like(wanted, dtype=torch.bool) if wanted.is_floating_point() else wanted >= 0
+        known = known if known.dim() == 1 else known[:, 0]
+        for kept, rows in zip(features, found, strict=True):
+            kept.append(rows[known].double().cpu())
+        targets.append(wanted[known].cpu())
         if sum(map(len, targets)) >= examples:
             break
     return [torch.cat(kept)[:examples] for kept in features], torch.cat(targets)[:examples]
 
 
+def summary_of(states: Tensor, lengths: Tensor, valid_TB: Tensor) -> Tensor:
+    """[B, 2 * F] the last valid state of each sequence, and the mean over its valid steps."""
+    mean = (states * valid_TB[..., None]).sum(0) / lengths.clamp(min=1)[:, None]
+    return torch.cat((last_valid(states, lengths, states.new_zeros(states.shape[1:])), mean), -1)
+
+
 def batches(scene: Scene, split: str) -> Iterator[Any]:
     """Batches of a split on the device."""
     return (batch.to(scene.device) for batch in scene.loader(split).epoch(0))
-
-
-def with_targets(gathered: tuple[list[Tensor], Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """The features of each layer with the targets beside, without the examples whose class is not known."""
-    features, targets = gathered
-    known = torch.ones(len(targets), dtype=torch.bool) if targets.is_floating_point() else targets >= 0
-    return [(rows[known].double(), targets[known]) for rows in features]
 
 
 def ridge(features: Tensor, targets: Tensor, penalty: float) -> Any:

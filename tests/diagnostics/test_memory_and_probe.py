@@ -6,7 +6,7 @@ from scenes import make_batch, make_scene
 
 from src.data.batch import Batch
 from src.diagnostics import memory
-from src.diagnostics.probe import gather, judge, ridge, with_targets
+from src.diagnostics.probe import gather, judge, ridge
 from src.models import DeepRNN
 
 
@@ -41,7 +41,7 @@ def test_the_probe_reads_off_a_state_what_stands_in_it_and_not_what_is_lost():
     for batch in batches:  # the class is the last input, then the first
         scene = make_scene(linear(kept=0.25), batch)  # what is left of the past never hides the last bit
         with scene.still(), torch.no_grad():
-            ((features, targets),) = with_targets(gather(scene, "train", 64))[1:]
+            (_, features), targets = gather(scene, "train", 64)
         half = features[:32], targets[:32]
         scores.append(judge(ridge(*half, 0.01), features[32:], targets[32:]))
     assert scores[0] == 1.0 and scores[1] < 0.75
@@ -56,10 +56,13 @@ def test_the_probe_reads_numbers_and_targets_of_every_step_too_and_leaves_out_un
     for targets, enough in ((classes, 0.9), (3 * x, 0.99)):
         scene = make_scene(linear(), Batch(x, targets, lengths))
         with scene.still(), torch.no_grad():
-            gathered = gather(scene, "train", 1000)
-        (read, wanted), (states, _) = with_targets(gathered)
+            (read, states), wanted = gather(scene, "train", 1000)
+            (some, _), _ = gather(scene, "train", 20)
         known = int(lengths.sum()) - (30 if targets is classes else 0)
-        assert len(read) == len(wanted) == len(states) == known
+        assert len(read) == len(wanted) == len(states) == known and len(some) == 20
+        column = x[:, 0, 0][: lengths[0]].double()
+        begins = 1 if targets is classes else 0
+        assert some[: len(column) - begins, 0].tolist() == column[begins:].tolist()  # whole sequences, not first steps
         assert judge(ridge(read, wanted, 1e-6), read, wanted) > enough
 
 
