@@ -78,20 +78,29 @@ class Scene(NamedTuple):
         """The same batch of training examples, time and again."""
         return next(iter(self.loader("train").epoch(0))).to(self.device)
 
-    def loss(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss of a batch, what the stack read of it, [T, B, I], and how many steps of that are valid, [B]."""
-        heard: list[dict[str, Any]] = []
+    def read(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the stack reads of a batch, [T, B, I], and how many steps of it are valid, [B]; it is not run."""
         asks = signature(self.rnn.forward)
-        hook = self.rnn.register_forward_pre_hook(
-            lambda module, given, named: heard.append(asks.bind(*given, **named).arguments), with_kwargs=True
-        )
+
+        def stop(module: nn.Module, given: Any, named: Any) -> None:
+            raise _Heard(asks.bind(*given, **named).arguments)
+
+        hook = self.rnn.register_forward_pre_hook(stop, with_kwargs=True)
         try:
-            loss = self.task.step(self.model, batch, None).loss
+            with torch.no_grad():
+                self.task.step(self.model, batch, None)
+        except _Heard as heard:
+            x, lengths = heard.arguments["x"].detach(), heard.arguments.get("lengths")
         finally:
             hook.remove()
-        x, lengths = heard[0]["x"], heard[0].get("lengths")
-        whole = torch.full(x.shape[1:2], len(x), device=x.device)
-        return loss, x, whole if lengths is None else lengths
+        return x, torch.full(x.shape[1:2], len(x), device=x.device) if lengths is None else lengths
+
+
+class _Heard(Exception):
+    """Carries what a stack was called with past the rest of the model."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self.arguments = arguments
 
 
 class Record:

@@ -108,8 +108,10 @@ def measure(scene: Scene) -> tuple[Tensor, dict[str, float]]:
     batch = scene.probe_batch()
     ways = directions(scene.stacks)
     weights = {name: weight for name, weight in scene.model.named_parameters() if weight.requires_grad}
-    with scene.still("loop"), torch.enable_grad(), watched(ways) as states:
-        loss, x, lengths = scene.loss(batch)
+    with scene.still("loop"), torch.enable_grad():
+        x, lengths = scene.read(batch)
+        with watched(ways) as states:
+            loss = scene.task.step(scene.model, batch, None).loss
         wanted = [state for of_way in states for state in of_way]
         gradients = torch.autograd.grad(loss, [*wanted, *weights.values()], allow_unused=True)
     # Where nothing reads a state or a weight there is no gradient.

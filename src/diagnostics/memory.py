@@ -63,10 +63,9 @@ def measure(scene: Scene) -> np.ndarray:
     batch = scene.probe_batch()
     rows = []
     with scene.still():
-        with torch.no_grad():
-            _, x, lengths = scene.loss(batch)
+        x, lengths = scene.read(batch)
         with torch.enable_grad():
-            x = x.detach().requires_grad_()
+            x.requires_grad_()
             layers, _ = scene.rnn.layer_outputs(x, lengths=lengths)
             generator = torch.Generator().manual_seed(0)
             for output in layers:

@@ -69,7 +69,7 @@ def gather(scene: Scene, split: str, examples: int) -> tuple[list[Tensor], Tenso
     features: list[list[Tensor]] = [[] for _ in range(scene.rnn.num_layers + 1)]
     targets: list[Tensor] = []
     for batch in islice(batches(scene, split), max(1, examples // scene.cfg.batch_size)):
-        _, x, lengths = scene.loss(batch)
+        x, lengths = scene.read(batch)
         layers, _ = scene.rnn.layer_outputs(x, lengths=lengths)
         valid_TB = valid_steps(lengths, len(x))
         if batch.targets.dim() == (3 if batch.targets.is_floating_point() else 2):  # every step has one

@@ -83,5 +83,5 @@ def test_a_run_that_failed_before_its_first_checkpoint_forgets_what_it_had_found
 def test_they_combine_on_the_command_line(configured):
     assert configured("logger=none").diagnostics.model_dump() == dict.fromkeys(("gradient_flow", "memory", "probe"))
     chosen = configured("diagnostics=[memory,probe]", "diagnostics.memory.every=5").diagnostics
-    assert chosen.gradient_flow is None and chosen.memory.every == 5 and chosen.probe.examples == 2000
+    assert chosen.gradient_flow is None and chosen.memory.every == 5 and chosen.probe.examples == 1000
     assert configured("diagnostics=gradient_flow").diagnostics.gradient_flow.every == 1000
