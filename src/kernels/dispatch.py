@@ -70,6 +70,12 @@ def unroll(call: Call, backend: str = "auto") -> Result:
     return BACKENDS[name].run(call)
 
 
+def unroll_whole_stack(call: Call, backend: str) -> Result | None:
+    """Run all the layers at once on the backend that can, None if there is none."""
+    name, _ = choose(call, backend)
+    return None if name is None else BACKENDS[name].run(call)
+
+
 def takes_whole_stack(call: Call, backend: str) -> bool:
     """Whether one call of the backend can run all the layers at once."""
     return choose(call, backend)[0] is not None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from src.kernels import BACKENDS, Call, pick, takes_whole_stack, unroll
+from src.kernels import BACKENDS, Call, pick, takes_whole_stack, unroll, unroll_whole_stack
 from src.kernels.sequence import mask_padding, reverse_valid
 from src.kernels.tracing import in_graph, under_vmap
 from src.models import interop_keras, interop_torch
@@ -273,8 +273,8 @@ class DeepRNN(nn.Module):
         """This stack's own layers: all in one call of a backend where one can, else one by one."""
         starts = self.starts(x.shape[1], state, noise)
         whole = None if layer_by_layer else self.whole_call(x, lengths, starts)
-        if whole is not None and takes_whole_stack(whole, self.backend):
-            result = unroll(whole, self.backend)
+        result = None if whole is None else unroll_whole_stack(whole, self.backend)
+        if result is not None:
             return Run(result.output, (), states_of.to_outer(result.states))
         below = x
         outputs: list[Tensor] = []
@@ -435,7 +435,10 @@ class DeepRNN(nn.Module):
 
     @staticmethod
     def checked_lengths(lengths: Tensor | Sequence[int] | None, x: Tensor) -> Tensor | None:
-        """Lengths as int64 [B] on x's device; values are looked at only where that needs no wait for a GPU."""
+        """Lengths as int64 [B] on x's device, None where all are whole (a padded batch without padding costs no more).
+
+        Values are looked at only where that needs no wait for a GPU.
+        """
         if lengths is None:
             return None
         lengths = torch.as_tensor(lengths)
@@ -443,8 +446,12 @@ class DeepRNN(nn.Module):
             raise ValueError(f"lengths must be whole numbers, not {lengths.dtype}")
         if lengths.shape != (x.shape[1],):
             raise ValueError(f"lengths must have shape [{x.shape[1]}], one a sequence, not {list(lengths.shape)}")
-        if can_look(lengths) and not 0 <= lengths.min() <= lengths.max() <= x.shape[0]:
-            raise ValueError(f"lengths must be from 0 to {x.shape[0]}, not {lengths.min()} to {lengths.max()}")
+        if can_look(lengths):
+            shortest, longest = (int(value) for value in lengths.aminmax())
+            if not 0 <= shortest <= longest <= x.shape[0]:
+                raise ValueError(f"lengths must be from 0 to {x.shape[0]}, not {shortest} to {longest}")
+            if shortest == x.shape[0]:
+                return None
         return lengths.to(x.device, torch.int64)
 
     def extra_repr(self) -> str:

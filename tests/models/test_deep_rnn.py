@@ -325,3 +325,9 @@ def test_keras_initialisation_is_kerass():
     assert 0.9 * limit < cell.weight_ih.abs().max() <= limit
     torch.testing.assert_close(cell.weight_hh.T @ cell.weight_hh, torch.eye(5), atol=1e-5, rtol=0)
     assert (cell.bias_ih + cell.bias_hh).tolist() == [0] * 5 + [1] * 5 + [0] * 10
+
+
+def test_lengths_without_padding_run_as_no_lengths_at_all():
+    rnn, x = DeepRNN(3, 4, 2, "gru", backend="native"), torch.randn(6, 2, 3)
+    assert rnn.explain(x, [6, 6]) == rnn.explain(x) != rnn.explain(x, [6, 5])
+    assert torch.equal(rnn(x, lengths=[6, 6])[0], rnn(x)[0])

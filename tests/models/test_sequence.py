@@ -110,3 +110,16 @@ def test_all_words_can_be_shown_again() -> None:
     show_all_words(model)
     ids = torch.randint(1, 9, (5, 7))
     torch.testing.assert_close(model.embedding(ids), model.embedding.weight[ids])
+
+
+def test_the_gradient_of_word_vectors_is_the_embeddings_own_to_the_bit():
+    own, reference = Embedding(50, 8, pad_id=0), torch.nn.Embedding(50, 8, padding_idx=0)
+    reference.load_state_dict(own.state_dict())
+    for ids in (torch.randint(1, 50, (30, 7)), torch.randint(0, 3, (30, 7)), torch.ones(0, 3, dtype=torch.long)):
+        weights = torch.randn(*ids.shape, 8)
+        found, expected = own(ids), reference(ids)
+        assert torch.equal(found, expected)
+        gradients = [
+            torch.autograd.grad((y * weights).sum(), m.weight)[0] for y, m in ((found, own), (expected, reference))
+        ]
+        assert torch.equal(*gradients)
