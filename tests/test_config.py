@@ -28,6 +28,7 @@ CHOICES = sorted(
 NEEDED = {
     "data/text_file": ["data.path=reviews.csv"],
     "data/plain_text": ["data.path=text.txt"],
+    "experiment/char_lm": ["data.path=text.txt"],
     "model/custom": ["model.cell=src.models.cells.gru.GRUCell"],
 }
 
@@ -76,7 +77,8 @@ def test_every_file_of_conf_opens_with_a_comment_on_its_purpose(path: Path) -> N
 def test_every_experiment_composes_with_every_debug_mode_and_the_mode_wins(
     experiment: str, debug: str, configured: Configured
 ) -> None:
-    config = configured(f"experiment={experiment}", f"debug={debug}").to_dict()
+    needed = NEEDED.get(f"experiment/{experiment}", [])
+    config = configured(f"experiment={experiment}", f"debug={debug}", *needed).to_dict()
     mode = yaml.safe_load((CONF / "debug" / f"{debug}.yaml").read_text())
     for key, value in mode.items():
         assert config[key] == value if not isinstance(value, dict) else value.items() <= config[key].items()

@@ -36,6 +36,7 @@ class StreamLoader:
         jitter: draw the lengths anew each epoch, normally around T, or around T / 2 for one chunk in twenty (Merity et
             al. 2018), so that no token is always the first of its chunk. They are scaled to fill the epoch, whose
             number of chunks stays the same.
+        parts: an epoch reads one of so many parts of every column, in turn.
         even: leave out the last few tokens so that all columns have the same length, which is for training; otherwise
             every token counts, and the last column may be shorter.
         seed: of the lengths.
@@ -49,17 +50,20 @@ class StreamLoader:
         chunk: int,
         *,
         jitter: bool = False,
+        parts: int = 1,
         even: bool = False,
         seed: int = 0,
         pin: bool = False,
     ) -> None:
         self.ids, self.chunk, self.jitter, self.seed, self.pin = ids, chunk, jitter, seed, pin
+        self.parts = parts
         steps = len(ids) - 1  # each with the token after it as its target
         self.length = steps // columns if even else -(-steps // columns)
         self.columns = columns if even else -(-steps // self.length)  # none that would be empty
         self._valid_B = np.minimum(self.length, steps - self.length * np.arange(self.columns))
-        expected = chunk * (1 - SHORTENED / 2) if jitter else chunk
-        self._count = max(round(self.length / expected), 1) if jitter else -(-self.length // chunk)
+        self._steps = self.length // parts  # of an epoch
+        expected = chunk * (1 - SHORTENED / 2)
+        self._count = max(round(self._steps / expected), 1) if jitter else -(-self._steps // chunk)
 
     def __len__(self) -> int:
         """Chunks an epoch."""
@@ -67,12 +71,13 @@ class StreamLoader:
 
     def boundaries(self, epoch: int = 0) -> NDArray[np.int64]:
         """[chunks + 1] the steps at which the chunks of an epoch begin, and the end of the columns."""
+        begin = self._steps * (epoch % self.parts)
         if not self.jitter:
-            return np.minimum(np.arange(len(self) + 1) * self.chunk, self.length)
+            return begin + np.minimum(np.arange(len(self) + 1) * self.chunk, self._steps)
         rng = np.random.default_rng([self.seed, epoch])
         around = np.where(rng.random(len(self)) < SHORTENED, self.chunk / 2, self.chunk)
         ends = np.cumsum(np.maximum(rng.normal(around, SPREAD), SPREAD))
-        return np.concatenate(([0], np.rint(ends * (self.length / ends[-1])).astype(np.int64)))
+        return begin + np.concatenate(([0], np.rint(ends * (self._steps / ends[-1])).astype(np.int64)))
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Go through the chunks of an epoch, from chunk ``start`` on."""

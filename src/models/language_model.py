@@ -36,7 +36,7 @@ class LanguageModel(SequenceEncoder):
         rnn: the stack, time-major, in one direction.
         tied: share the embedding's matrix.
         cutoffs: ids at which the clusters of the adaptive softmax begin; none: a full softmax.
-        embedding_dropout, input_dropout: see ``SequenceEncoder``.
+        word_dropout, embedding_dropout, input_dropout: see ``SequenceEncoder``.
         dropout: on the stack's outputs.
         locked: hold that dropout's mask for a whole chunk.
     Raises:
@@ -54,6 +54,7 @@ class LanguageModel(SequenceEncoder):
         *,
         tied: bool = True,
         cutoffs: Sequence[int] = (),
+        word_dropout: float = 0.0,
         embedding_dropout: float = 0.0,
         input_dropout: float = 0.0,
         dropout: float = 0.0,
@@ -65,9 +66,7 @@ class LanguageModel(SequenceEncoder):
             raise ValueError("the adaptive softmax has matrices of its own and cannot be tied")
         if list(cutoffs) != sorted({c for c in cutoffs if 0 < c < vocab_size}):
             raise ValueError(f"cutoffs must rise within the vocabulary, from 1 to {vocab_size - 1}, not {[*cutoffs]}")
-        super().__init__(
-            vocab_size, embedding_dim, rnn, embedding_dropout=embedding_dropout, input_dropout=input_dropout
-        )
+        super().__init__(vocab_size, embedding_dim, rnn, word_dropout, embedding_dropout, input_dropout)
         self.dropout, self.locked, self.cutoffs = check_rate("dropout", dropout), locked, tuple(cutoffs)
         nn.init.uniform_(self.embedding.weight, -INIT_RANGE, INIT_RANGE)
         size = rnn.output_size

@@ -41,12 +41,16 @@ class Options(TaskOptions):
     """Steps of a chunk, through which gradients flow; state flows on from chunk to chunk."""
     bptt_jitter: bool
     """Draw the length of each training chunk around ``bptt``, with the learning rate in proportion."""
+    parts: Annotated[int, Field(ge=1)]
+    """An epoch, which ends with an evaluation, reads one of so many parts of the training stream, in turn."""
     eval_columns: Annotated[int, Field(ge=1)]
     """Columns that evaluation cuts the stream into; each begins without context, 1 reads it in one go."""
     tied: bool
     """Share the matrix of the embedding with the softmax."""
     cutoffs: list[int]
     """Ids at which the clusters of an adaptive softmax begin; none: a full softmax."""
+    word_dropout: Share
+    """Share of the words of a training chunk that are hidden where they are read, not where they are predicted."""
     embedding_dropout: Share
     """Share of the vocabulary that is hidden from a whole training chunk."""
     input_dropout: Share
@@ -96,6 +100,7 @@ class LanguageModelling(Task):
                 build_stack(cfg, options.embedding),
                 tied=options.tied,
                 cutoffs=options.cutoffs,
+                word_dropout=options.word_dropout,
                 embedding_dropout=options.embedding_dropout,
                 input_dropout=options.input_dropout,
                 dropout=0.0 if isinstance(dropout, list) else dropout,
@@ -118,15 +123,15 @@ class LanguageModelling(Task):
             raise RequestError(f"the split {split!r} has {len(ids)} tokens; a language model needs 2 to predict one")
         if not how.get("shuffle", False):
             return StreamLoader(ids, options.eval_columns, options.bptt, pin=pin)
-        needed = batch_size * options.bptt + 1
+        needed = batch_size * options.bptt * options.parts + 1
         if len(ids) < needed:
+            among = f" of task.parts={options.parts} parts" if options.parts > 1 else ""
             raise RequestError(
                 f"the split {split!r} has {len(ids):,} tokens, fewer than one chunk of task.bptt={options.bptt} steps"
-                f" in each of batch_size={batch_size} columns ({needed:,}): make either smaller, or give more text"
+                f" in each of batch_size={batch_size} columns{among} ({needed:,}): make one smaller, or give more text"
             )
-        return StreamLoader(
-            ids, batch_size, options.bptt, jitter=options.bptt_jitter, even=True, seed=how.get("seed", 0), pin=pin
-        )
+        seed, jitter, parts = how.get("seed", 0), options.bptt_jitter, options.parts
+        return StreamLoader(ids, batch_size, options.bptt, jitter=jitter, parts=parts, even=True, seed=seed, pin=pin)
 
     def count(self, batch: Batch) -> int:
         """Tokens to predict."""

@@ -54,6 +54,15 @@ def test_training_columns_are_even_and_go_on_from_chunk_to_chunk(
     assert len(list(loader.epoch(epoch))) == len(loader)
 
 
+@pytest.mark.parametrize("jitter", [False, True])
+def test_parts_of_the_stream_are_read_in_turn(jitter: bool) -> None:
+    loader = StreamLoader(np.arange(601, dtype=np.int32), 2, 8, jitter=jitter, parts=3, even=True)
+    read = [columns(loader, epoch)[0] for epoch in range(4)]
+    assert [*chain(*(part[0] for part in read[:3]))] == list(range(300))
+    assert [*chain(*(part[1] for part in read[:3]))] == list(range(300, 600))
+    assert read[3] == read[0] and len(list(loader.epoch(1))) == len(loader)
+
+
 def test_an_epoch_can_be_taken_up_at_any_chunk() -> None:
     loader = StreamLoader(np.arange(1000, dtype=np.int32), 4, 20, jitter=True, even=True, seed=1)
     whole = list(loader.epoch(2))

@@ -213,6 +213,7 @@ def test_a_run_resumed_in_mid_epoch_goes_on_with_the_state_it_carried(text: Path
         (["task.cutoffs=[4]"], r"task: the adaptive softmax .* cannot be tied"),
         (["task.cutoffs=[400]", "task.tied=false"], r"cutoffs must rise within the vocabulary, from 1 to 11"),
         (["task.bptt=1"], r"task\.bptt=1: should be greater than or equal to 2"),
+        (["task.parts=100"], r"in each of batch_size=8 columns of task\.parts=100 parts \(28,001\)"),
         (["task.bptt=1000"], r"'train' has 6,480 tokens, fewer than one chunk of task\.bptt=1000 steps in each of"),
     ],
 )
