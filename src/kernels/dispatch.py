@@ -1,12 +1,14 @@
 """Which backend runs a call: the one that was named, or the first in the table that can and is not slower."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch.autograd import forward_ad
 
 from src.kernels import eager, fused_backend, loop, native, scan
 from src.kernels.call import Call, Result
+from src.kernels.tracing import in_graph, transformed
 
 
 def never(call: Call) -> str | None:
@@ -70,12 +72,32 @@ def unroll(call: Call, backend: str = "auto") -> Result:
     return BACKENDS[name].run(call)
 
 
-def unroll_whole_stack(call: Call, backend: str) -> Result | None:
-    """Run all the layers at once on the backend that can, None if there is none."""
-    name, _ = choose(call, backend)
-    return None if name is None else BACKENDS[name].run(call)
+class Choices(dict[tuple[Any, ...], str | None]):
+    """What ``choose`` answered, by all that it looks at: asking anew costs a small stack a good part of its time.
 
+    A module keeps one for its own cells; copies of it, and what is unpickled, start empty.
+    """
 
-def takes_whole_stack(call: Call, backend: str) -> bool:
-    """Whether one call of the backend can run all the layers at once."""
-    return choose(call, backend)[0] is not None
+    most = 1000  # sequences of ever new lengths must not make it grow for ever
+
+    def choose(self, call: Call, backend: str) -> str | None:
+        """The name of the backend that runs the call, None if there is none."""
+        if call.noises or in_graph() or transformed() or forward_ad._current_level >= 0:
+            return choose(call, backend)[0]
+        key = (backend, *call.layers, call.x.shape, call.x.dtype, call.x.device, call.layers[0][0].weight_ih.dtype)
+        key += (
+            call.lengths is None,
+            call.zoneout,
+            call.dropout,
+            call.training,
+            call.recompute,
+            torch.is_grad_enabled(),
+        )
+        if key not in self:
+            if len(self) >= self.most:
+                self.clear()
+            self[key] = choose(call, backend)[0]
+        return self[key]
+
+    def __reduce__(self) -> Any:
+        return Choices, ()

@@ -74,7 +74,8 @@ def run(call: Call) -> Result:
 
 def blocks_of(cell: Any, state: Any) -> list[Tensor]:
     """A state as the kernels have it: fields of some times H features as so many of H."""
-    return [block for field in state for block in field.split(cell.hidden_size, -1)]
+    size = cell.hidden_size
+    return [block for field in state for block in ((field,) if field.shape[-1] == size else field.split(size, -1))]
 
 
 def state_of(cell: Any, kind: Any, like: Any, blocks: Any) -> Any:

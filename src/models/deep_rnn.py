@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from src.kernels import BACKENDS, Call, pick, takes_whole_stack, unroll, unroll_whole_stack
+from src.kernels import BACKENDS, Call, Choices, choose, pick, unroll
 from src.kernels.sequence import mask_padding, reverse_valid
 from src.kernels.tracing import in_graph, under_vmap
 from src.models import interop_keras, interop_torch
@@ -153,6 +153,8 @@ class DeepRNN(nn.Module):
             self.norms.append(norm_of(norm, size if norm_place == "pre" else joined.output_size, **factory))
             size = joined.output_size
         self.mirror = DeepRNN(**{**self.arguments, "bidirectional": False}) if bidirectional == "stacks" else None
+        self.is_plain = self.has_nothing_between()
+        self.choices = Choices()
 
     @property
     def backend(self) -> str:
@@ -273,8 +275,9 @@ class DeepRNN(nn.Module):
         """This stack's own layers: all in one call of a backend where one can, else one by one."""
         starts = self.starts(x.shape[1], state, noise)
         whole = None if layer_by_layer else self.whole_call(x, lengths, starts)
-        result = None if whole is None else unroll_whole_stack(whole, self.backend)
-        if result is not None:
+        chosen = None if whole is None else self.choices.choose(whole, self._backend)
+        if whole is not None and chosen is not None:
+            result = BACKENDS[chosen].run(whole)
             return Run(result.output, (), states_of.to_outer(result.states))
         below = x
         outputs: list[Tensor] = []
@@ -378,7 +381,7 @@ class DeepRNN(nn.Module):
         """``explain`` for this stack's own layers."""
         starts = self.starts(x.shape[1], None, None)
         whole = self.whole_call(x, lengths, starts)
-        if whole is not None and takes_whole_stack(whole, self.backend):
+        if whole is not None and self.num_layers > 1 and choose(whole, self.backend)[0] is not None:
             name, reason = pick(whole, self.backend)
             return f"layers 0-{self.num_layers - 1} in one call: {name} ({reason})"
         lines = []
@@ -388,35 +391,44 @@ class DeepRNN(nn.Module):
             lines.append(f"layer {index}: {name} ({reason})")
         return "\n".join(lines)
 
-    def whole_call(self, x: Tensor, lengths: Tensor | None, starts: list[Start]) -> Call | None:
-        """All layers as one call, or None where something happens between them that a backend does not see."""
+    def has_nothing_between(self) -> bool:
+        """Whether nothing happens between the layers but what a backend that runs them all sees."""
         rates = [layer.rates.dropout for layer in self.layers]
         bare = self.norm == "none" and all(isinstance(link, NoLink) for link in self.links)
         read_both = len(self.layers[0].cells) == 1 or self.merge == "concat"
-        locked = any(start.noise is not None and start.noise.output is not None for start in starts)
-        if self.num_layers == 1 or not bare or not read_both or locked or len(set(rates[:-1])) > 1 or rates[-1] > 0:
+        return bare and read_both and len(set(rates[:-1])) <= 1 and rates[-1] == 0
+
+    def whole_call(self, x: Tensor, lengths: Tensor | None, starts: list[Start]) -> Call | None:
+        """All layers as one call, or None where something happens between them that a backend does not see."""
+        if not self.is_plain or any(start.noise is not None and start.noise.output is not None for start in starts):
             return None
-        calls = [
-            layer.call(x, start.states, lengths, start.noise, self.recompute)
-            for layer, start in zip(self.layers, starts, strict=True)
-        ]
-        return calls[0]._replace(
-            layers=tuple(call.layers[0] for call in calls),
-            states=tuple(call.states[0] for call in calls),
-            noises=tuple(noise for call in calls for noise in call.noises),
-            dropout=rates[0],
+        layers = list(self.layers)
+        noisy = starts[0].noise is not None
+        return Call(
+            layers=tuple([tuple(layer.cells) for layer in layers]),
+            x=x,
+            states=tuple([start.states for start in starts]),
+            lengths=lengths,
+            noises=tuple([layer.noises(start.noise) for layer, start in zip(layers, starts, strict=True)])
+            if noisy
+            else (),
+            zoneout=layers[0].zoneout,
+            dropout=layers[0].rates.dropout if len(layers) > 1 else 0.0,
+            training=self.training,
+            recompute=self.recompute,
         )
 
     def starts(self, batch_size: int, state: Sequence[Any] | None, noise: StackNoise | None) -> list[Start]:
         """Initial states and noise of every layer for one forward call."""
-        if noise is None and self.training and any(layer.is_noisy for layer in self.layers):
-            noise = tuple(layer.draw_noise(batch_size) for layer in self.layers)
+        layers = list(self.layers)
+        if noise is None and self.training and any(layer.is_noisy for layer in layers):
+            noise = tuple(layer.draw_noise(batch_size) for layer in layers)
         if noise is not None and len(noise) != self.num_layers:
             raise ValueError(f"noise was drawn for {len(noise)} layers; this stack has {self.num_layers}")
         if state is None:
-            states = tuple(layer.initial_state(batch_size) for layer in self.layers)
+            states = tuple([layer.initial_state(batch_size) for layer in layers])
         else:
-            states = states_of.to_inner(state, list(self.layers), batch_size)
+            states = states_of.to_inner(state, layers, batch_size)
         return [Start(states[k], None if noise is None else noise[k]) for k in range(self.num_layers)]
 
     # --- layout and checks --------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from src.kernels import Call
-from src.models.cells import Cell
+from src.models.cells import Cell, Noise
 from src.models.dropout import LayerNoise, Rates, draw, drop_weights, mask
 from src.models.naming import check_name
 
@@ -44,7 +44,7 @@ class Layer(nn.Module):
         check_name("merge", merge, MERGES)
         check_noise(cells[0], rates)
         self.cells = nn.ModuleList(cells)
-        self.merge, self.rates, self.locked = merge, rates, locked
+        self.merge, self.rates, self.locked, self.learns_state = merge, rates, locked, learn_state
         self.zoneout = zoneout_rates(cells[0], zoneout)
         sizes = [(cell, size) for cell in cells for size in cell.state_sizes]
         self.first_state = nn.ParameterList(
@@ -68,10 +68,10 @@ class Layer(nn.Module):
 
     def initial_state(self, batch_size: int) -> tuple[Any, ...]:
         """The state of each direction before its first step."""
-        states = [cell.initial_state(batch_size) for cell in self.cells]
+        states = tuple([cell.initial_state(batch_size) for cell in self.cells])
+        if not self.learns_state:
+            return states
         learned = iter(self.first_state)
-        if not len(self.first_state):
-            return tuple(states)
         return tuple(type(s)(*(next(learned).expand(batch_size, -1) for _ in s)) for s in states)
 
     def draw_noise(self, batch_size: int) -> LayerNoise:
@@ -93,11 +93,15 @@ class Layer(nn.Module):
             x=x,
             states=(states,),
             lengths=lengths,
-            noises=(tuple(map(drop_weights, self.cells, noise.cells)),) if noise is not None else (),
+            noises=(self.noises(noise),) if noise is not None else (),
             zoneout=self.zoneout,
             training=self.training,
             recompute=recompute,
         )
+
+    def noises(self, noise: LayerNoise) -> tuple[Noise, ...]:
+        """The noise of each direction, as a backend takes it."""
+        return tuple(map(drop_weights, self.cells, noise.cells))
 
     def merged(self, output: Tensor) -> Tensor:
         """A backend's output [T, B, D*H'] under this layer's merge."""

@@ -6,30 +6,88 @@
 
 namespace deep_rnn {
 
-// What the sweep back leaves behind for the gradients of the weights, one line an entry.
+// A pass's weights as the sweep back reads them.
 template <class Cell, class T>
-struct GateGradients {
-  Packed<T> w_ih, w_hh;      // as they are: [inputs * H, I], [products * H, H]
-  Buffer<T> inputs;          // [entries, inputs * H]
-  Buffer<T> products;        // [entries, products * H], unless additive: the same as inputs
-  Buffer<T> masked;          // [entries, H], if there is a mask: h as the recurrent product saw it
-  std::vector<const T*> x;   // [entries]: lines of x
+struct BackwardWeights {
+  Packed<T> w_ih, w_hh;  // as they are: [inputs * H, I], [products * H, H]
 
-  explicit GateGradients(const Backward<T>& pass)
+  explicit BackwardWeights(const Backward<T>& pass)
       : w_ih(pass.grad_x.data && pass.w_ih ? Cell::inputs * pass.hidden : 0, pass.input),
-        w_hh(Cell::products * pass.hidden, pass.hidden),
-        inputs(pass.timeline->entries() * Cell::inputs * pass.hidden),
-        products(Cell::additive ? 0 : pass.timeline->entries() * Cell::products * pass.hidden),
-        masked(pass.mask ? pass.timeline->entries() * pass.hidden : 0),
-        x(pass.timeline->entries()) {
+        w_hh(Cell::products * pass.hidden, pass.hidden) {
     for (int64_t tile = 0; w_ih.depth() && tile < w_ih.tiles(); ++tile) w_ih.pack_tile(tile, pass.w_ih, pass.input, 1);
     for (int64_t tile = 0; tile < w_hh.tiles(); ++tile) w_hh.pack_tile(tile, pass.w_hh, pass.hidden, 1);
   }
+};
 
-  T* product_line(int64_t entry, int64_t hidden) const {
-    return Cell::additive ? inputs.get() + entry * Cell::inputs * hidden : products.get() + entry * Cell::products * hidden;
+// What the sweep back leaves behind for the gradients of the weights, one line an entry: of the whole pass or of some steps.
+template <class Cell, class T>
+struct GateGradients {
+  int64_t hidden;
+  Buffer<T> inputs;              // [entries, inputs * H]
+  Buffer<T> products;            // [entries, products * H], unless additive: the same as inputs
+  Buffer<T> masked;              // [entries, H], if there is a mask: h as the recurrent product saw it
+  std::vector<const T*> x, h;    // [entries]: lines of x, and of h before the step
+
+  GateGradients(const Backward<T>& pass, int64_t entries)
+      : hidden(pass.hidden),
+        inputs(entries * Cell::inputs * hidden),
+        products(Cell::additive ? 0 : entries * Cell::products * hidden),
+        masked(pass.mask ? entries * hidden : 0),
+        x(entries),
+        h(entries) {}
+
+  T* input_line(int64_t entry) const { return inputs.get() + entry * Cell::inputs * hidden; }
+  T* product_line(int64_t entry) const {
+    return Cell::additive ? input_line(entry) : products.get() + entry * Cell::products * hidden;
   }
 };
+
+// The gradients of a pass's weights, found by one job: all jobs' are added up at the end.
+template <class Cell, class T>
+struct WeightGradients {
+  int64_t inputs, products;  // lines of w_ih and of w_hh
+  std::vector<T> w_ih, w_hh, b_ih, b_hh;
+
+  explicit WeightGradients(const Backward<T>& pass)
+      : inputs(Cell::inputs * pass.hidden), products(Cell::products * pass.hidden), w_ih(pass.grad_w_ih ? inputs * pass.input : 0),
+        w_hh(pass.grad_w_hh ? products * pass.hidden : 0), b_ih(w_ih.empty() ? 0 : inputs), b_hh(w_hh.empty() ? 0 : products) {}
+
+  // Adds the product of `count` lines of gate gradients with the lines of x and h.
+  template <class InputLine, class ProductLine>
+  void add(int64_t count, const Backward<T>& pass, InputLine input_line, ProductLine product_line, const T* const* x, const T* const* h) {
+    if (pass.grad_w_ih)
+      add_outer_sum(count, input_line, [&](int64_t k) { return x[k]; }, 0, inputs, pass.input, w_ih.data(), b_ih.data());
+    if (pass.grad_w_hh)
+      add_outer_sum(count, product_line, [&](int64_t k) { return h[k]; }, 0, products, pass.hidden, w_hh.data(), b_hh.data());
+  }
+
+  // The sum over the jobs of each pass.
+  static void add_up(const std::vector<WeightGradients>& found, const std::vector<int64_t>& pass_of, const std::vector<Backward<T>>& passes) {
+    const auto add = [](const std::vector<T>& from, T* to) {
+      for (size_t k = 0; to && k < from.size(); ++k) to[k] += from[k];
+    };
+    for (const auto& pass : passes) {
+      const int64_t H = pass.hidden;
+      if (pass.grad_w_ih) std::fill_n(pass.grad_w_ih, Cell::inputs * H * pass.input, T(0));
+      if (pass.grad_w_hh) std::fill_n(pass.grad_w_hh, Cell::products * H * H, T(0));
+      if (pass.grad_b_ih) std::fill_n(pass.grad_b_ih, Cell::inputs * H, T(0));
+      if (pass.grad_b_hh) std::fill_n(pass.grad_b_hh, Cell::products * H, T(0));
+    }
+    for (size_t i = 0; i < found.size(); ++i) {
+      const Backward<T>& pass = passes[pass_of[i]];
+      add(found[i].w_ih, pass.grad_w_ih), add(found[i].w_hh, pass.grad_w_hh);
+      add(found[i].b_ih, pass.grad_b_ih), add(found[i].b_hh, pass.grad_b_hh);
+    }
+  }
+};
+
+// Whether the gradients of the weights are added up while the sweep goes on: as long as they fit a thread's cache beside all
+// else, that saves writing the gate gradients of all steps to memory and reading them back.
+template <class Cell, class T>
+bool adds_while_sweeping(const Backward<T>& pass) {
+  constexpr size_t kMostBytes = 3 << 17;
+  return sizeof(T) * pass.hidden * (Cell::inputs * pass.input + Cell::products * pass.hidden) <= kMostBytes;
+}
 
 template <class Cell, class T>
 void step_row_back(int64_t hidden, const T* saved_line, const T* grad_output, T* const* carry, T* grad_inputs, T* grad_products) {
@@ -48,11 +106,12 @@ void step_row_back(int64_t hidden, const T* saved_line, const T* grad_output, T*
   }
 }
 
+// `sums` null: `gradients` holds all entries of the pass, by their number; else only those of the steps at hand.
 template <class Cell, class T>
-void backward_slice(const Backward<T>& pass, GateGradients<Cell, T>& gradients, Slice slice) {
+void backward_slice(const Backward<T>& pass, const BackwardWeights<Cell, T>& weights, GateGradients<Cell, T>& gradients,
+                    WeightGradients<Cell, T>* sums, Slice slice, int64_t together) {
   const Timeline& timeline = *pass.timeline;
-  const int64_t H = pass.hidden, rows = slice.rows(), steps = slice.steps(timeline), together = steps_together(rows);
-  const int64_t line = kSavedBlocks<Cell> * H;
+  const int64_t H = pass.hidden, rows = slice.rows(), steps = slice.steps(timeline);
   const Buffer<T> carries(Cell::states * rows * H), masked(pass.mask ? rows * H : 0);
 
   std::vector<T*> results(rows);  // where the recurrent product's gradient goes: to the carried gradient of h, or through the mask
@@ -75,32 +134,36 @@ void backward_slice(const Backward<T>& pass, GateGradients<Cell, T>& gradients, 
       const int64_t running = slice.running(timeline, step);
       for (int64_t r = 0; r < running; ++r) {
         const int64_t row = slice.first + r, column = timeline.column(row), time = timeline.time(step, row, pass.reverse);
-        const int64_t entry = timeline.entry(time, row);
+        const int64_t entry = timeline.entry(time, row), line = sums ? int64_t(input_lines.size()) : entry;
+        const T *saved = pass.saved + entry * kSavedBlocks<Cell> * H, *h = saved + kActivations<Cell> * H;
         T* carry[Cell::states];
         for (int i = 0; i < Cell::states; ++i) carry[i] = carries.get() + (i * rows + r) * H;
-        T* inputs = gradients.inputs.get() + entry * Cell::inputs * H;
-        T* products = gradients.product_line(entry, H);
-        const T* saved = pass.saved + entry * line;
-        step_row_back<Cell>(H, saved, pass.grad_output.data ? pass.grad_output.at(time, column) : nullptr, carry, inputs, products);
-        product_lines[r] = products;
-        gradients.x[entry] = pass.x.at(time, column);
-        input_lines.push_back(inputs);
+        product_lines[r] = gradients.product_line(line);
+        step_row_back<Cell>(H, saved, pass.grad_output.data ? pass.grad_output.at(time, column) : nullptr, carry,
+                            gradients.input_line(line), gradients.product_line(line));
+        input_lines.push_back(gradients.input_line(line));
         if (pass.grad_x.data) grad_x_lines.push_back(pass.grad_x.at(time, column));
-        if (pass.mask) {
-          const T* h = saved + kActivations<Cell> * H;
-          multiply_elements(H, h, pass.mask + column * H, gradients.masked.get() + entry * H);
-        }
+        gradients.x[line] = pass.x.at(time, column);
+        gradients.h[line] = pass.mask ? gradients.masked.get() + line * H : h;
+        if (pass.mask) multiply_elements(H, h, pass.mask + column * H, gradients.masked.get() + line * H);
       }
-      multiply(product_lines.data(), results.data(), running, gradients.w_hh, pass.mask ? Start::zero : Start::out);
+      for (int64_t r = 0; step > 0 && r < running; ++r) {
+        const int64_t row = slice.first + r, entry = timeline.entry(timeline.time(step - 1, row, pass.reverse), row);
+        fetch(pass.saved + entry * kSavedBlocks<Cell> * H, kSavedBlocks<Cell> * H);
+      }
+      multiply(product_lines.data(), results.data(), running, weights.w_hh, pass.mask ? Start::zero : Start::out);
       for (int64_t r = 0; pass.mask && r < running; ++r) {
         const T* mask = pass.mask + timeline.column(slice.first + r) * H;
         for (int64_t i = 0; i < H; ++i) carries.get()[r * H + i] += mask[i] * results[r][i];
       }
     }
     if (pass.grad_x.data && pass.w_ih)
-      multiply(input_lines.data(), grad_x_lines.data(), int64_t(input_lines.size()), gradients.w_ih, Start::zero);
+      multiply(input_lines.data(), grad_x_lines.data(), int64_t(input_lines.size()), weights.w_ih, Start::zero);
     else
       for (size_t i = 0; i < grad_x_lines.size(); ++i) std::copy_n(input_lines[i], Cell::inputs * H, grad_x_lines[i]);
+    if (sums)
+      sums->add(int64_t(input_lines.size()), pass, [&](int64_t k) { return gradients.input_line(k); },
+                [&](int64_t k) { return gradients.product_line(k); }, gradients.x.data(), gradients.h.data());
   }
 
   for (int64_t r = 0; r < rows; ++r) {
@@ -122,25 +185,39 @@ void weight_gradients(const Backward<T>& pass, const GateGradients<Cell, T>& gra
   if (pass.grad_w_ih) {
     const int64_t lines = Cell::inputs * H;
     outer_sum(
-        entries, [&](int64_t k) { return gradients.inputs.get() + k * lines; }, [&](int64_t k) { return gradients.x[k]; },
+        entries, [&](int64_t k) { return gradients.input_line(k); }, [&](int64_t k) { return gradients.x[k]; },
         border(lines, part), border(lines, part + 1), pass.input, pass.grad_w_ih, pass.grad_b_ih);
   }
   if (pass.grad_w_hh) {
-    const int64_t lines = Cell::products * H, saved = kSavedBlocks<Cell> * H;
-    const T* h = pass.mask ? gradients.masked.get() : pass.saved + kActivations<Cell> * H;
+    const int64_t lines = Cell::products * H;
     outer_sum(
-        entries, [&](int64_t k) { return gradients.product_line(k, H); }, [&](int64_t k) { return h + k * (pass.mask ? H : saved); },
+        entries, [&](int64_t k) { return gradients.product_line(k); }, [&](int64_t k) { return gradients.h[k]; },
         border(lines, part), border(lines, part + 1), H, pass.grad_w_hh, pass.grad_b_hh);
   }
 }
 
 template <class Cell, class T>
 void backward(const std::vector<Backward<T>>& passes, const Parallel& parallel) {
-  std::vector<GateGradients<Cell, T>> gradients;
-  for (const auto& pass : passes) gradients.emplace_back(pass);
+  std::vector<BackwardWeights<Cell, T>> weights;
+  for (const auto& pass : passes) weights.emplace_back(pass);
   const std::vector<Job> jobs = slice_passes(passes, parallel.threads);
+  if (!passes.empty() && adds_while_sweeping<Cell>(passes[0])) {
+    std::vector<WeightGradients<Cell, T>> found;
+    std::vector<int64_t> pass_of;
+    for (const Job& job : jobs) found.emplace_back(passes[job.pass]), pass_of.push_back(job.pass);
+    parallel.run(int64_t(jobs.size()), [&](int64_t i) {
+      const Backward<T>& pass = passes[jobs[i].pass];
+      const int64_t rows = jobs[i].slice.rows(), together = 2 * steps_together(rows);
+      GateGradients<Cell, T> gradients(pass, rows * together);
+      backward_slice<Cell>(pass, weights[jobs[i].pass], gradients, &found[i], jobs[i].slice, together);
+    });
+    return WeightGradients<Cell, T>::add_up(found, pass_of, passes);
+  }
+  std::vector<GateGradients<Cell, T>> gradients;
+  for (const auto& pass : passes) gradients.emplace_back(pass, pass.timeline->entries());
   parallel.run(int64_t(jobs.size()), [&](int64_t i) {
-    backward_slice<Cell>(passes[jobs[i].pass], gradients[jobs[i].pass], jobs[i].slice);
+    const int64_t pass = jobs[i].pass, together = steps_together(jobs[i].slice.rows());
+    backward_slice<Cell>(passes[pass], weights[pass], gradients[pass], static_cast<WeightGradients<Cell, T>*>(nullptr), jobs[i].slice, together);
   });
   const int64_t parts = (parallel.threads + int64_t(passes.size()) - 1) / int64_t(passes.size());
   parallel.run(parts * int64_t(passes.size()), [&](int64_t i) {

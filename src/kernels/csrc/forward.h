@@ -24,9 +24,9 @@ struct ForwardWeights {
   }
 };
 
-// One step of one row: gate inputs become activations in place if they are to be saved.
+// One step of one row; `keep` null: nothing is kept for backward.
 template <class Cell, class T>
-void step_row(int64_t hidden, T* gates, const T* products, T* const* state, T* output, bool save) {
+void step_row(int64_t hidden, const T* gates, const T* products, T* const* state, T* output, T* keep, bool stream) {
   for (int64_t unit = 0; unit < hidden; unit += kLanes<T>) {
     const Lanes<T> lanes(hidden - unit);
     Vec<T> x[Cell::inputs], p[Cell::products], prev[Cell::states], next[Cell::states], saved[Cell::saved];
@@ -37,9 +37,13 @@ void step_row(int64_t hidden, T* gates, const T* products, T* const* state, T* o
     Cell::forward(x, p, prev, next, saved);
     for (int i = 0; i < Cell::states; ++i) lanes.store(state[i] + unit, next[i]);
     lanes.store(output + unit, next[0]);
-    if (!save) continue;
-    for (int i = 0; i < Cell::saved; ++i) lanes.store(gates + i * hidden + unit, saved[i]);
-    for (int i = 0; i < Cell::states; ++i) lanes.store(gates + (kActivations<Cell> + i) * hidden + unit, prev[i]);
+    if (!keep) continue;
+    const auto write = [&](int block, Vec<T> v) {
+      T* to = keep + block * hidden + unit;
+      stream ? lanes.stream(to, v) : lanes.store(to, v);
+    };
+    for (int i = 0; i < Cell::saved; ++i) write(i, saved[i]);
+    for (int i = 0; i < Cell::states; ++i) write(kActivations<Cell> + i, prev[i]);
   }
 }
 
@@ -47,9 +51,10 @@ template <class Cell, class T>
 void forward_slice(const Forward<T>& pass, const ForwardWeights<Cell, T>& weights, Slice slice) {
   const Timeline& timeline = *pass.timeline;
   const int64_t H = pass.hidden, rows = slice.rows(), steps = slice.steps(timeline), together = steps_together(rows);
-  const int64_t line = (pass.saved ? kSavedBlocks<Cell> : Cell::inputs) * H;
+  const int64_t line = Cell::inputs * H, saved_line = kSavedBlocks<Cell> * H;
+  const bool stream = timeline.entries() * saved_line * int64_t(sizeof(T)) > kCacheBytes;
   const Buffer<T> states(Cell::states * rows * H), masked(pass.mask ? rows * H : 0);
-  const Buffer<T> gates(pass.saved ? 0 : together * rows * line), products(Cell::additive ? 0 : rows * Cell::products * H);
+  const Buffer<T> gates(together * rows * line), products(Cell::additive ? 0 : rows * Cell::products * H);
 
   std::vector<const T*> factors(rows);
   std::vector<T*> results(rows);
@@ -69,8 +74,7 @@ void forward_slice(const Forward<T>& pass, const ForwardWeights<Cell, T>& weight
       for (int64_t r = 0; r < slice.running(timeline, step); ++r) {
         const int64_t row = slice.first + r, time = timeline.time(step, row, pass.reverse);
         inputs.push_back(pass.x.at(time, timeline.column(row)));
-        gate_lines.push_back(pass.saved ? pass.saved + timeline.entry(time, row) * line
-                                        : gates.get() + int64_t(gate_lines.size()) * line);
+        gate_lines.push_back(gates.get() + int64_t(gate_lines.size()) * line);
       }
     if (pass.w_ih)
       multiply(inputs.data(), gate_lines.data(), int64_t(inputs.size()), weights.w_ih, Start::bias, weights.b_ih.data());
@@ -91,13 +95,15 @@ void forward_slice(const Forward<T>& pass, const ForwardWeights<Cell, T>& weight
         const int64_t row = slice.first + r;
         T* state[Cell::states];
         for (int i = 0; i < Cell::states; ++i) state[i] = states.get() + (i * rows + r) * H;
-        T* output = pass.output.at(timeline.time(step, row, pass.reverse), timeline.column(row));
-        step_row<Cell>(H, lines[r], results[r], state, output, pass.saved);
+        const int64_t time = timeline.time(step, row, pass.reverse);
+        T* keep = pass.saved ? pass.saved + timeline.entry(time, row) * saved_line : nullptr;
+        step_row<Cell>(H, lines[r], results[r], state, pass.output.at(time, timeline.column(row)), keep, stream);
       }
       lines += running;
     }
   }
 
+  if (stream) end_of_streams();
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t row = slice.first + r, column = timeline.column(row);
     for (int i = 0; i < Cell::states; ++i) std::copy_n(states.get() + (i * rows + r) * H, H, pass.final[i] + column * H);

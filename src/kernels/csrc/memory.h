@@ -82,4 +82,11 @@ class Buffer {
   T* data_ = nullptr;
 };
 
+// Asks for memory that will soon be read.
+template <class T>
+void fetch(const T* from, int64_t count) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(from + i);
+}
+
 }  // namespace deep_rnn

@@ -5,7 +5,7 @@
 // what the groups before it saved: step by step [saved_blocks * H][rows that run in this step].
 #pragma once
 
-#include "pass.h"
+#include "backward.h"
 #include "transpose.h"
 
 namespace deep_rnn {
@@ -191,17 +191,6 @@ void forward_narrow(const std::vector<Forward<T>>& passes, const Parallel& paral
   });
 }
 
-// The gradients of the weights that one job has found; the jobs' are added up when all are done.
-template <class Cell, class T>
-struct NarrowGradients {
-  int64_t inputs, products;  // lines of w_ih and of w_hh
-  std::vector<T> w_ih, w_hh, b_ih, b_hh;
-
-  explicit NarrowGradients(const Backward<T>& pass)
-      : inputs(Cell::inputs * pass.hidden), products(Cell::products * pass.hidden), w_ih(pass.grad_w_ih ? inputs * pass.input : 0),
-        w_hh(pass.grad_w_hh ? products * pass.hidden : 0), b_ih(inputs), b_hh(products) {}
-};
-
 // One step back: the gradients of gate inputs and products, vectors [inputs * H] and [products * H]; rows that do not run
 // in this step have none, and keep what they carry.
 template <class Cell, class T>
@@ -224,7 +213,7 @@ void narrow_step_back(int64_t hidden, const T* saved, const T* grad_output, int6
 
 template <class Cell, class T>
 void narrow_backward(const Backward<T>& pass, Slice slice, const T* saved, const T* w_hh, const Packed<T>& w_ih,
-                     NarrowGradients<Cell, T>& gradients) {
+                     WeightGradients<Cell, T>& gradients) {
   constexpr int L = kLanes<T>;
   constexpr int64_t together = 8;  // steps whose gate gradients are kept before they meet x, h and w_ih
   const NarrowGroup<T> group(pass, slice);
@@ -241,7 +230,7 @@ void narrow_backward(const Backward<T>& pass, Slice slice, const T* saved, const
   for (int64_t step = 0; step < group.steps; ++step) saved += kSavedBlocks<Cell> * H * group.running(step);
 
   for (int64_t stop = group.steps; stop > 0; stop = std::max<int64_t>(0, stop - together)) {
-    const T *x_of[together * L], *dx_of[together * L];
+    const T *x_of[together * L], *dx_of[together * L], *h_of[together * L];
     T* grad_x_of[together * L];
     int64_t entries = 0;
     for (int64_t step = stop - 1; step >= std::max<int64_t>(0, stop - together); --step) {
@@ -266,7 +255,7 @@ void narrow_backward(const Backward<T>& pass, Slice slice, const T* saved, const
       T *to_dx[L], *to_dp[L], *to_h_lines[L];
       for (int64_t r = 0; r < running; ++r) {
         to_dx[r] = dx_lines.get() + (entries + r) * inputs, to_dp[r] = dp_lines.get() + (entries + r) * products;
-        to_h_lines[r] = h_lines.get() + (entries + r) * H, dx_of[entries + r] = to_dx[r];
+        to_h_lines[r] = h_lines.get() + (entries + r) * H, dx_of[entries + r] = to_dx[r], h_of[entries + r] = to_h_lines[r];
       }
       from_lanes(dx.get(), running, inputs, to_dx);
       if (!Cell::additive) from_lanes(dp.get(), running, products, to_dp);
@@ -276,14 +265,8 @@ void narrow_backward(const Backward<T>& pass, Slice slice, const T* saved, const
       entries += running;
     }
     if (pass.grad_x.data) multiply(dx_of, grad_x_of, entries, w_ih, Start::zero);
-    const T* to_w_hh = Cell::additive ? dx_lines.get() : dp_lines.get();
-    const auto dx_line = [&](int64_t k) { return dx_lines.get() + k * inputs; };
-    const auto to_w_hh_line = [&](int64_t k) { return to_w_hh + k * products; };
-    if (pass.grad_w_ih)
-      add_outer_sum<T>(entries, dx_line, [&](int64_t k) { return x_of[k]; }, 0, inputs, I, gradients.w_ih.data(), gradients.b_ih.data());
-    if (pass.grad_w_hh)
-      add_outer_sum<T>(entries, to_w_hh_line, [&](int64_t k) { return h_lines.get() + k * H; }, 0, products, H,
-                       gradients.w_hh.data(), gradients.b_hh.data());
+    gradients.add(entries, pass, [&](int64_t k) { return dx_lines.get() + k * inputs; },
+                  [&](int64_t k) { return Cell::additive ? dx_lines.get() + k * inputs : dp_lines.get() + k * products; }, x_of, h_of);
   }
 
   for (int i = 0; i < Cell::states; ++i)
@@ -296,8 +279,9 @@ void narrow_backward(const Backward<T>& pass, Slice slice, const T* saved, const
 template <class Cell, class T>
 void backward_narrow(const std::vector<Backward<T>>& passes, const Parallel& parallel) {
   const auto jobs = narrow_jobs<T>(passes, parallel.threads);
-  std::vector<NarrowGradients<Cell, T>> found;
-  for (const auto& job : jobs) found.emplace_back(passes[job.pass]);
+  std::vector<WeightGradients<Cell, T>> found;
+  std::vector<int64_t> pass_of;
+  for (const auto& job : jobs) found.emplace_back(passes[job.pass]), pass_of.push_back(job.pass);
   parallel.run(int64_t(jobs.size()), [&](int64_t i) {
     const Backward<T>& pass = passes[jobs[i].pass];
     const auto w_hh = turned(pass.w_hh, Cell::products * pass.hidden, pass.hidden);
@@ -307,20 +291,7 @@ void backward_narrow(const std::vector<Backward<T>>& passes, const Parallel& par
       narrow_backward<Cell>(pass, slice, pass.saved + entry * kSavedBlocks<Cell> * pass.hidden, w_hh.data(), w_ih, found[i]);
     });
   });
-  for (const auto& pass : passes)
-    for (auto [to, size] : {std::pair(pass.grad_w_ih, Cell::inputs * pass.hidden * pass.input),
-                            {pass.grad_w_hh, Cell::products * pass.hidden * pass.hidden},
-                            {pass.grad_b_ih, Cell::inputs * pass.hidden},
-                            {pass.grad_b_hh, Cell::products * pass.hidden}})
-      if (to) std::fill_n(to, size, T(0));
-  for (size_t i = 0; i < jobs.size(); ++i) {
-    const auto add = [](const std::vector<T>& from, T* to) {
-      for (size_t k = 0; to && k < from.size(); ++k) to[k] += from[k];
-    };
-    const Backward<T>& pass = passes[jobs[i].pass];
-    add(found[i].w_ih, pass.grad_w_ih), add(found[i].w_hh, pass.grad_w_hh);
-    add(found[i].b_ih, pass.grad_b_ih), add(found[i].b_hh, pass.grad_b_hh);
-  }
+  WeightGradients<Cell, T>::add_up(found, pass_of, passes);
 }
 
 }  // namespace deep_rnn

@@ -71,6 +71,13 @@ class Lanes {
     else
       v = (Vec<T>)_mm512_maskz_mov_pd(mask_, (__m512d)v);
   }
+  // Past the caches, where that can be done: what is read again only long after must not drive out what is needed now.
+  void stream(T* to, Vec<T> v) const {
+    if (mask_ != Mask(~0) || reinterpret_cast<uintptr_t>(to) % kVectorBytes)
+      store(to, v);
+    else
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(to), (__m512i)v);
+  }
 
  private:
   using Mask = std::conditional_t<sizeof(T) == 4, __mmask16, __mmask8>;
@@ -95,11 +102,19 @@ class Lanes {
   void clear_rest(Vec<T>& v) const {
     for (int i = count_; i < kLanes<T>; ++i) v[i] = 0;
   }
+  void stream(T* to, Vec<T> v) const { store(to, v); }
 
  private:
   int count_;
 #endif
 };
+
+// Makes what this thread has streamed visible to others before anything it does next.
+inline void end_of_streams() {
+#if defined(__AVX512F__)
+  _mm_sfence();
+#endif
+}
 
 template <class T>
 Vec<T> load(const T* from) {

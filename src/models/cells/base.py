@@ -115,7 +115,8 @@ class Cell(nn.Module):
 
     def initial_state(self, batch_size: int) -> Any:
         """The state before the first step: zeros, in the parameters' dtype and device."""
-        return self.State(*(self.weight_ih.new_zeros(batch_size, size) for size in self.state_sizes))
+        like = self.weight_ih
+        return self.State(*[like.new_zeros(batch_size, size) for size in self.state_sizes])
 
     # --- what subclasses may need to say ------------------------------------------------------------------------------
 
