@@ -40,8 +40,8 @@ class LanguageModel(SequenceEncoder):
         dropout: on the stack's outputs.
         locked: hold that dropout's mask for a whole chunk.
     Raises:
-        ValueError: for a bidirectional stack, cutoffs that do not rise from 1 to V - 1, cutoffs with tied weights, a
-            rate outside [0, 1), or a stack of another input size.
+        ValueError: for a bidirectional stack, cutoffs that do not rise from 1 to V - 1 or are too many for the stack's
+            width, cutoffs with tied weights, a rate outside [0, 1), or a stack of another input size.
     """
 
     embedding: Embedding
@@ -66,6 +66,8 @@ class LanguageModel(SequenceEncoder):
             raise ValueError("the adaptive softmax has matrices of its own and cannot be tied")
         if list(cutoffs) != sorted({c for c in cutoffs if 0 < c < vocab_size}):
             raise ValueError(f"cutoffs must rise within the vocabulary, from 1 to {vocab_size - 1}, not {[*cutoffs]}")
+        if rnn.output_size < 4 ** len(cutoffs):  # each cluster has a quarter of the features of the one before it
+            raise ValueError(f"{len(cutoffs)} cutoffs leave the last cluster none of the {rnn.output_size} features")
         super().__init__(vocab_size, embedding_dim, rnn, word_dropout, embedding_dropout, input_dropout)
         self.dropout, self.locked, self.cutoffs = check_rate("dropout", dropout), locked, tuple(cutoffs)
         nn.init.uniform_(self.embedding.weight, -INIT_RANGE, INIT_RANGE)
@@ -93,17 +95,16 @@ class LanguageModel(SequenceEncoder):
         hidden = self.projection(features.flatten(0, 1))
         if not self.cutoffs:
             return F.cross_entropy(self.decoder(hidden), targets, ignore_index=-1, reduction="sum")
-        known = targets >= 0
-        # torch collects the clusters' results in the dtype of what it is given, which under autocast is half of theirs
-        logs = self.decoder(hidden.to(self.embedding.weight.dtype), targets.clamp(min=0)).output
-        return -logs.where(known, 0).sum()
+        with torch.autocast(hidden.device.type, enabled=False):  # torch's adaptive softmax knows one dtype only
+            logs = self.decoder(hidden.to(self.embedding.weight.dtype), targets.clamp(min=0)).output
+        return -logs.where(targets >= 0, 0).sum()
 
     def log_probabilities(self, features: Tensor) -> Tensor:
         """[B, V] log p of every token to come next, given features [B, F]."""
         hidden = self.projection(features)
-        if self.cutoffs:
-            return self.decoder.log_prob(hidden.to(self.embedding.weight.dtype))
-        return self.decoder(hidden).log_softmax(-1)
+        with torch.autocast(hidden.device.type, enabled=False):
+            hidden = hidden.to(self.embedding.weight.dtype)
+            return self.decoder.log_prob(hidden) if self.cutoffs else self.decoder(hidden).log_softmax(-1)
 
     def step(self, ids: Tensor, state: Any = None) -> tuple[Tensor, tuple[Any, ...]]:
         """One token of each of B texts, ids [B] -> [B, V] log p of the one after it, and the state: its cost is

@@ -20,7 +20,9 @@ def model(vocab: int = 20, embedding: int = 6, width: int = 6, **options: Any) -
 IDS, TARGETS = torch.randint(2, 20, (7, 3)), torch.randint(2, 20, (7, 3))
 
 
-@pytest.mark.parametrize("options", [{}, {"width": 9}, {"tied": False}, {"tied": False, "cutoffs": [4, 12]}])
+@pytest.mark.parametrize(
+    "options", [{}, {"width": 9}, {"tied": False}, {"tied": False, "cutoffs": [4, 12], "width": 16}]
+)
 def test_every_softmax_is_a_distribution_and_the_loss_is_its_negative_logarithm(options: dict[str, Any]) -> None:
     own = model(**options)
     reading = own(IDS)
@@ -87,6 +89,7 @@ def test_the_encoder_of_a_language_model_is_that_of_a_classifier_by_name_and_sha
         ({"cutoffs": [4]}, "cannot be tied"),
         ({"tied": False, "cutoffs": [12, 4]}, "must rise within the vocabulary, from 1 to 19"),
         ({"tied": False, "cutoffs": [4, 20]}, "must rise within the vocabulary"),
+        ({"tied": False, "cutoffs": [4, 12]}, "2 cutoffs leave the last cluster none of the 6 features"),
         ({"dropout": 1.0}, "dropout is a probability"),
     ],
 )
@@ -96,9 +99,21 @@ def test_what_makes_no_language_model_is_refused(options: dict[str, Any], said: 
 
 
 def test_the_adaptive_softmax_is_torchs_own() -> None:
-    own = model(tied=False, cutoffs=[4, 12])
+    own = model(tied=False, cutoffs=[4, 12], width=16)
     features = own(IDS).features.flatten(0, 1)
     torch.testing.assert_close(own.log_probabilities(features), own.decoder.log_prob(features))
     assert F.nll_loss(own.decoder.log_prob(features), TARGETS.flatten(), reduction="sum").item() == pytest.approx(
         own.nats(features.unflatten(0, (7, 3)), TARGETS).item(), rel=1e-12
     )
+
+
+@pytest.mark.parametrize("options", [{}, {"tied": False, "cutoffs": [4, 12], "width": 16}])
+def test_in_half_precision_losses_stay_whole(options: dict[str, Any]) -> None:
+    own = model(**options).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        reading = own(IDS)
+        nats = own.nats(reading.features, TARGETS)
+        logs = own.log_probabilities(reading.features[-1])
+    nats.backward()
+    assert nats.dtype == logs.dtype == torch.float32
+    torch.testing.assert_close(nats, own.nats(own(IDS).features, TARGETS), rtol=0.02, atol=0)  # 8 bits of mantissa
