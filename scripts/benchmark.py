@@ -46,7 +46,7 @@ def main() -> int:
         print(f"--only={unknown[0]}: no such section; known: {', '.join(SECTIONS)}", file=sys.stderr)
         return 2
     extent = "quick" if chosen.quick else "full" if chosen.full else "usual"
-    seconds = chosen.seconds if chosen.seconds is not None else 0.3 if chosen.quick else 1.0
+    seconds = chosen.seconds if chosen.seconds is not None else 0.3 if chosen.quick else 0.5
     plan = Plan(extent, seconds, tuple(chosen.cells.split(",")), tuple(chosen.sizes))
     if chosen.show:
         return show(chosen.out)
@@ -104,7 +104,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--only", metavar="NAMES", help=f"sections, of {', '.join(SECTIONS)} (default: all)")
     parser.add_argument("--sizes", type=size, nargs="+", default=[], metavar="HxLxTxB", help="sizes of your own")
     parser.add_argument("--cells", type=cells, default=",".join(CELLS), help="which cells (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, help="for each contestant of a row (default: 1, with --quick 0.3)")
+    parser.add_argument("--seconds", type=float, help="for each contestant of a row (default: 0.5, with --quick 0.3)")
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmark"), help="folder (default: %(default)s)")
     parser.add_argument("--show", action="store_true", help="print the tables of what was saved, and measure nothing")
     return parser

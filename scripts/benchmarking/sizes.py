@@ -43,8 +43,8 @@ def measure(plan: Plan) -> Iterator[Row]:
         calls = {name: call_of(one, name) for name in names}
         times = interleave(calls | limit_calls(), plan.seconds)
         del calls
-        memory = {} if plan.quick else {name: peak_mebibytes(one, name, torch.get_num_threads()) for name in names}
-        yield row(one, times, memory)
+        weighed = [] if plan.quick else names if one.what != "forward" else [TORCH, "auto"]
+        yield row(one, times, {name: peak_mebibytes(one, name, torch.get_num_threads()) for name in weighed})
 
 
 def row(one: Case, times: dict[str, Times], memory: dict[str, float | None]) -> Row:
