@@ -9,12 +9,11 @@ from typing import Any
 
 import yaml
 
+TRACEBACK = "Traceback (most recent call last):\n  ...\n"
 OUT_OF_MEMORY = (
-    "Traceback (most recent call last):\n  ...\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
+    TRACEBACK + "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\nreason: out of memory\n"
 )
-NOT_FINITE = (
-    "Traceback (most recent call last):\n  ...\nsrc.errors.RunError: step 7: not finite in rnn (loss nan); no update"
-)
+NOT_FINITE = TRACEBACK + "src.errors.RunError: step 7: not finite in rnn (loss nan); no update\nreason: not finite\n"
 ODD = 'a<script>alert("x")</script>|b & \'c\' – "ü"'
 
 

@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,6 @@ from src.tracking.run_folder import MARKS
 DONE, FAILED, PRUNED, RUNNING, CUT_OFF = STATES = ("DONE", "FAILED", "PRUNED", "running", "cut off")
 """How a run ended, or that it did not; the first three are the names of the files that say so."""
 ENDS = STATES[:3]
-
-REASONS = {
-    "out of memory": r"OutOfMemory|out of memory|MemoryError|can(no|')t allocate memory",
-    "disk full": r"No space left|Disk quota exceeded",
-    "not finite": r"not finite",
-}
 
 
 @dataclass(frozen=True)
@@ -141,14 +134,9 @@ def is_held(folder: Path) -> bool:
 
 
 def reason_of(text: str, longest: int = 160) -> str:
-    """A traceback, or a marker's own words, in a few of them."""
+    """Why a run ended, as the last line of its marker has it: ``reason: out of memory`` below a traceback, say."""
     lines = [line for line in text.splitlines() if line.strip()]
-    named = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(: |$)", line)]  # unindented: the error itself
-    error = (named or lines or [""])[-1]
-    for reason, pattern in REASONS.items():
-        if re.search(pattern, error, re.IGNORECASE):
-            return reason
-    words = re.sub(r"^(?:reason: |(?:\w+\.)*(?:(?:RunError|RequestError): )?)", "", error)
+    words = lines[-1].strip().removeprefix("reason: ") if lines else ""
     return words if len(words) <= longest else f"{words[:longest]}…"
 
 
