@@ -27,6 +27,7 @@ RESUMABLE = (
     "trainer.progress",
     "trainer.summary",
     "trainer.timeout_minutes",
+    "sweep.prune",
 )
 """What may change when a run goes on."""
 NOT_IDENTITY = (
@@ -93,6 +94,9 @@ def prepare(arguments: list[str]) -> list[str]:
             raise RequestError("resume= goes on with one run and cannot be swept: leave out -m")
         extra = f"hydra.run.dir={_quoted(check_resume(resume, options.overrides))}"
         return _with(extra, prepared, arguments.index(options.overrides[-1]))
+    alone = [] if options.multirun else [o for o in options.overrides if o.startswith(("sweep=", "sweep."))]
+    if alone:
+        raise RequestError(f"{alone[0]}: this is about many runs: add -m")
     named = any(value_of(key, options.overrides) is not None for key in ("sweep", "sweep.name", "hydra.sweep.dir"))
     if options.multirun and not named:
         typed = "_".join(sorted(o.replace("=", "-", 1) for o in options.overrides if names_run(o)))

@@ -15,6 +15,7 @@ def train(cfg: Config, folder: Path) -> float | None:
     """Train the run that ``cfg`` describes in ``folder``, and return the best value of its monitored metric."""
     from src.data.build import build_data  # late: --help and a wrong request need no torch
     from src.restore import keep_encoder
+    from src.sweeps.pruning import pruning_rule
     from src.tasks.build import build_task
     from src.tasks.stack import input_size, spend_budget
     from src.tracking import RunFolder, SilentTracker, Tracker
@@ -37,6 +38,7 @@ def train(cfg: Config, folder: Path) -> float | None:
                 keep_encoder(folder, data.encoder)
         tracker = stack.enter_context((Tracker if world.main else SilentTracker)(cfg, folder))
         trainer = Trainer(cfg, model, task, data, tracker, folder, device, world)
+        trainer.prune = pruning_rule(cfg, folder)
         if resume:
             trainer.resume()
         summary = trainer.fit()

@@ -121,6 +121,11 @@ class FolderSweeper(Sweeper):
             refresh(self.folder, final=True)
         report(jobs)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a run has failed and ``sweep.fail_fast`` lets no other begin."""
+        return (self.folder / STOPPED).exists()
+
     def _varied(self, arguments: list[str]) -> list[Override]:
         """What was typed, and before it what the named sweep varies; the last word on a key counts."""
         parser = OverridesParser.create(config_loader=self.live)
@@ -186,7 +191,7 @@ class FolderSweeper(Sweeper):
             while died and any(busy(job) for job in jobs):  # the others, which the launcher has left alone
                 time.sleep(0.5)
             jobs = [job for job in jobs if not ended(job, began)]
-            if not died or not jobs or (self.folder / STOPPED).exists():
+            if not died or not jobs or self.stopped:
                 return
             if launch < LAUNCHES:
                 say(f"{len(jobs)} runs were cut off when a process died, or never began: going on with them")

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,8 @@ class Trainer:
         self.window, self.epoch_window, self.epoch_metrics = Window(), Window(), task.new_metrics()
         self.finding = ""  # what was last found not to be finite, until it is told
         self.limit_reached = False
+        self.prune: Callable[[int, float], str | None] | None = None  # from epochs and best value to why it should end
+        self.pruned: str | None = None
         self.signals = Signals()
         self.profiler: Stepper | torch.profiler.profile = Stepper()
         self.ticked_at = self.saved_at = time.monotonic()
@@ -232,6 +234,8 @@ class Trainer:
         if better:
             self._save("best.ckpt")
         self._save("last.ckpt")
+        if self.prune is not None and self.best and whole and not last:
+            self.pruned = self.prune(position.epoch, self.best[self.cfg.trainer.monitor])
 
     def _close(self) -> Summary:
         """Judge the best weights once more, by all that the task reports, and write the summary."""
@@ -249,6 +253,9 @@ class Trainer:
         summary: Summary = {"best": self.best, "final": self.latest}
         if test:
             summary["test"] = test
+        if self.pruned:
+            summary["pruned"] = self.pruned
+            self.tracker.warn(f"pruned: {self.pruned}")
         summary["params"] = sum(parameter.numel() for parameter in self.model.parameters())
         summary |= {"seconds": round(self.position.seconds, 3), "steps": self.position.step}
         self.tracker.close(summary, files)
@@ -256,7 +263,7 @@ class Trainer:
 
     # ------------------------------------------------------------------------------------------- when to end
     def _over(self) -> bool:
-        return self.position.epoch >= self.cfg.epochs or self.stopping.over or self.limit_reached
+        return self.position.epoch >= self.cfg.epochs or self.stopping.over or self.limit_reached or bool(self.pruned)
 
     def _beyond_limits(self) -> bool:
         """Whether ``max_steps`` or ``max_minutes``, counted over all resumptions, are used up."""

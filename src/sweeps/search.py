@@ -1,0 +1,156 @@
+"""A search: Optuna proposes runs, they are made like those of any sweep, and their best values are told back.
+
+The study's storage is all that workers share: start the same command on several machines, with one folder and one
+storage, and they work on one study. Hydra's own sweeper for Optuna needs an Optuna of three years ago, and gives a trial
+no folder by which a second start could find it again.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+
+from src.errors import RequestError
+from src.sweeps.job import best_of, say
+from src.sweeps.plan import Job, label
+from src.sweeps.sweeper import busy
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+
+    from src.sweeps.sweeper import FolderSweeper
+
+OVERRIDES = "overrides"
+RETRY_OF = "retry of"
+"""What a trial notes of itself."""
+
+
+def search(sweeper: "FolderSweeper", varied: Sequence[Override]) -> list[Job]:
+    """Make trials until the study has as many as were asked for, and return the jobs that this process made.
+
+    Trials that were cut off are gone on with first, and failed ones tried again, in the folders that they have.
+
+    Raises:
+        RequestError: Optuna is missing, its storage cannot be used, or nothing is left to be searched.
+    """
+    options, name = sweeper.composed.sweep.search, sweeper.composed.sweep.name
+    space = {o.get_key_element(): distribution(o) for o in varied if o.is_sweep_override()}
+    if not space:
+        raise RequestError("nothing to search: vary something, such as lr=tag(log,interval(1e-4,1e-1))")
+    fixed = [f"{o.get_key_element()}={o.get_value_element_as_str()}" for o in varied if not o.is_sweep_override()]
+    study = open_study(options.storage, sweeper.folder, name or "sweep", sweeper.composed.trainer.mode)
+    made: dict[Path, Job] = {}
+    trials = left_over(study, sweeper, sweeper.composed.sweep.retry_failed)
+    while True:
+        wanted = options.trials - sum(RETRY_OF not in trial.user_attrs for trial in study.trials)
+        trials += [ask(study, space, fixed) for _ in range(min(options.at_once - len(trials), wanted))]
+        if not trials:
+            break
+        batch, trials = trials[: options.at_once], trials[options.at_once :]
+        jobs = {number: sweeper.job(overrides) for number, overrides in batch}
+        made |= {job.folder: job for job in jobs.values()}
+        sweeper.run(list(jobs.values()))
+        for number, job in jobs.items():
+            tell(study, number, job)
+        if sweeper.stopped:
+            break
+    finished = [trial for trial in study.trials if trial.value is not None]
+    if finished:
+        best = study.best_trial
+        say(
+            f"study {study.study_name}: {len(study.trials)} trials, best {best.value:.4f} by {label(overrides_of(best))}"
+        )
+    return list(made.values())
+
+
+def open_study(storage: str, folder: Path, name: str, mode: str) -> "Study":
+    """Open the study, or take part in it.
+
+    Raises:
+        RequestError: Optuna is not installed, or the storage cannot be used.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise RequestError("sweep=optuna needs Optuna: pip install -e '.[optuna]'") from error
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        store = RDBStorage(storage) if "://" in storage else JournalStorage(JournalFileBackend(str(folder / storage)))
+        return optuna.create_study(
+            storage=store,
+            study_name=name,
+            load_if_exists=True,
+            direction="maximize" if mode == "max" else "minimize",
+            sampler=optuna.samplers.TPESampler(constant_liar=True),  # mind what other workers are trying
+        )
+    except Exception as error:
+        raise RequestError(f"sweep.search.storage={storage}: {' '.join(str(error).split())[:200]}") from error
+
+
+def ask(study: "Study", space: Mapping[str, "BaseDistribution"], fixed: Sequence[str]) -> tuple[int, list[str]]:
+    """A new trial's number and overrides."""
+    trial = study.ask(dict(space))
+    overrides = [*(f"{key}={value}" for key, value in trial.params.items()), *fixed]
+    trial.set_user_attr(OVERRIDES, overrides)
+    return trial.number, overrides
+
+
+def left_over(study: "Study", sweeper: "FolderSweeper", retry_failed: bool) -> list[tuple[int, list[str]]]:
+    """Trials that no process is working on any more, and failed ones as new trials of the same runs."""
+    from optuna.trial import TrialState
+
+    found = []
+    trials = study.trials
+    retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    for trial in trials:
+        overrides = overrides_of(trial)
+        if trial.state is TrialState.RUNNING and overrides and not busy(sweeper.job(overrides)):
+            found.append((trial.number, overrides))
+        elif trial.state is TrialState.FAIL and overrides and retry_failed and trial.number not in retried:
+            notes = {OVERRIDES: overrides, RETRY_OF: trial.number}
+            study.enqueue_trial(trial.params, user_attrs=notes)
+            again = study.ask(trial.distributions)
+            found.append((again.number, overrides_of(again)))
+    return found
+
+
+def overrides_of(trial: Any) -> list[str]:
+    """What a trial was asked to run."""
+    return list(trial.user_attrs.get(OVERRIDES, []))
+
+
+def tell(study: "Study", number: int, job: Job) -> None:
+    """Tell the study what came of a trial; nothing where another process is at it, or it was cut off."""
+    from optuna.trial import TrialState
+
+    value = best_of(job.folder) if job.state in ("DONE", "PRUNED") else None
+    if value is not None:
+        study.tell(number, value, skip_if_finished=True)
+    elif job.state in ("DONE", "PRUNED", "FAILED"):
+        study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def distribution(override: Override) -> "BaseDistribution":
+    """What Optuna draws from, of Hydra's ``choice``, ``range`` and ``interval``; ``tag(log, …)`` on a log scale."""
+    try:
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+    except ImportError as error:
+        raise RequestError("sweep=optuna needs Optuna: pip install -e '.[optuna]'") from error
+
+    value: Any = override.value()
+    log = "log" in getattr(value, "tags", ())
+    if isinstance(value, IntervalSweep):
+        assert value.start is not None and value.end is not None
+        if isinstance(value.start, int) and isinstance(value.end, int) and log:
+            return IntDistribution(value.start, value.end, log=True)
+        return FloatDistribution(float(value.start), float(value.end), log=log)
+    if isinstance(value, RangeSweep) and all(isinstance(part, int) for part in (value.start, value.stop, value.step)):
+        low, high = int(value.start or 0), int(value.stop or 0)
+        return IntDistribution(low, high - 1, step=int(value.step))  # Hydra's range ends before its stop, as Python's
+    assert isinstance(value, ChoiceSweep | RangeSweep)
+    return CategoricalDistribution(list(override.sweep_string_iterator()))
