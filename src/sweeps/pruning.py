@@ -1,7 +1,7 @@
 """Ending a hopeless run early, by what its siblings had reached at the same epoch.
 
-The median stopping rule of Golovin et al. (2017, "Google Vizier"), over the siblings' metrics.jsonl: nothing but the run
-folders is needed, so that it works under any launcher, and on several machines that share them.
+The median stopping rule of Golovin et al. (2017, "Google Vizier"), over the siblings' metrics.jsonl: nothing but the
+run folders is needed, so that it works under any launcher, and on several machines that share them.
 """
 
 from collections.abc import Callable, Iterable, Mapping

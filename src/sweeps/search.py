@@ -1,8 +1,8 @@
 """A search: Optuna proposes runs, they are made like those of any sweep, and their best values are told back.
 
-The study's storage is all that workers share: start the same command on several machines, with one folder and one
-storage, and they work on one study. Hydra's own sweeper for Optuna needs an Optuna of three years ago, and gives a trial
-no folder by which a second start could find it again.
+Workers share the study's storage and the sweep's folder: start the same command on several machines, and they work on
+one study. Hydra's own sweeper for Optuna needs an Optuna below 3, and gives a trial no folder by which a second start
+could find it again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,9 +59,8 @@ def search(sweeper: "FolderSweeper", varied: Sequence[Override]) -> list[Job]:
     finished = [trial for trial in study.trials if trial.value is not None]
     if finished:
         best = study.best_trial
-        say(
-            f"study {study.study_name}: {len(study.trials)} trials, best {best.value:.4f} by {label(overrides_of(best))}"
-        )
+        by = label(overrides_of(best))
+        say(f"study {study.study_name}: {len(study.trials)} trials, best {best.value:.4f} by {by}")
     return list(made.values())
 
 

@@ -1,0 +1,209 @@
+"""A sweep as a user types it: what is done stays, what was cut off goes on, what failed is tried again."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from helpers import composed, environment
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from src.arguments import CONF
+from src.sweeps.sweeper import grid
+
+LAUNCHERS = {
+    "basic": [],
+    "joblib": ["launcher=joblib", "hydra.launcher.n_jobs=2"],
+    "submitit": ["launcher=submitit_local", "hydra.sweeper.at_once=2"],
+    "ray": ["launcher=ray"],
+}
+Typed = Callable[..., tuple[int, str, str]]  # exit code, standard output, standard error
+
+
+@pytest.fixture
+def small(reviews: Path) -> list[str]:
+    """Arguments of runs that take a second."""
+    return ["-m", "data=text_file", f"data.path={reviews}", "width=4", "batch_size=16", "epochs=1", "sweep.name=s"]
+
+
+@pytest.fixture
+def fast(small: list[str]) -> list[str]:
+    """The same without W&B."""
+    return [*small, "logger=none"]
+
+
+def runs(folder: Path, *marks: str) -> dict[str, Path]:
+    """Folders of ``outputs/sweeps/s`` with one of these files, by name."""
+    found = (folder / "outputs/sweeps/s").glob("*")
+    return {path.name: path for path in found if any((path / mark).exists() for mark in marks)}
+
+
+def content(folders: dict[str, Path]) -> dict[str, bytes]:
+    files = (file for folder in folders.values() for file in folder.rglob("*") if file.is_file())
+    return {str(file): file.read_bytes() for file in files}
+
+
+def wait_for(ready: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 240) -> None:
+    until = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < until and (process is None or process.poll() is None)
+        time.sleep(0.02)
+
+
+# -------------------------------------------------------------------------------- the same command again
+def test_the_same_command_again_does_nothing_and_a_larger_one_only_what_is_new(
+    typed: Typed, fast: list[str], tmp_path: Path
+) -> None:
+    assert typed("train", *fast, "depth=1,2")[0] == 0
+    first = runs(tmp_path, "DONE")
+    assert {name[:7] for name in first} == {"depth-1", "depth-2"} and len(first) == 2
+    before = content(first)
+    code, _, err = typed("train", *fast, "depth=1,2")
+    assert (code, err) == (0, "2 runs: 2 done\n")
+    code, _, err = typed("train", *fast, "depth=1,2,3", "lr=1e-3", "seed=0", "launcher=basic")
+    assert (code, err.splitlines()[0]) == (0, "3 runs: 2 done, 1 new")  # in other words, but the same runs
+    assert content(first) == before and len(runs(tmp_path, "DONE")) == 3
+    table = (tmp_path / "outputs/sweeps/s/table.md").read_text()
+    assert "3 runs: 3 DONE" in table
+
+
+def test_what_failed_is_tried_again_unless_it_is_not_to_be(typed: Typed, fast: list[str], tmp_path: Path) -> None:
+    explode = ["model=rnn", "model.options.activation=relu", "optimizer=sgd", "clip=null", "lr=1e20,1e-3"]
+    code, _, err = typed("train", *fast, *explode)
+    assert code == 1
+    (failed,) = runs(tmp_path, "FAILED").values()
+    note = (failed / "FAILED").read_text()
+    assert "Traceback" in note and note.splitlines()[-1] == "reason: not finite"
+    assert sum("not finite" in line for line in err.splitlines()) == 1 and len(runs(tmp_path, "DONE")) == 1
+    before = content({"": failed})
+    code, _, err = typed("train", *fast, *explode, "sweep.retry_failed=false")
+    assert code == 1 and content({"": failed}) == before and "1 failed, and left so" in err
+    code, _, err = typed("train", *fast, *explode)
+    assert code == 1 and "to be tried again" in err and content({"": failed}) != before
+
+
+def test_fail_fast_lets_no_other_run_begin(typed: Typed, fast: list[str], tmp_path: Path) -> None:
+    explode = ["model=rnn", "model.options.activation=relu", "optimizer=sgd", "clip=null", "lr=1e20,1e-3"]
+    code, _, err = typed("train", *fast, *explode, "sweep.fail_fast=true")
+    assert code == 1 and "1 of 2 runs are not finished" in err
+    assert (len(runs(tmp_path, "FAILED")), len(runs(tmp_path, "DONE"))) == (1, 0)
+    assert typed("train", *fast, *explode)[0] == 1 and len(runs(tmp_path, "DONE")) == 1
+
+
+def test_a_wrong_name_is_refused_before_anything_runs(typed: Typed, fast: list[str], tmp_path: Path) -> None:
+    code, _, err = typed("train", *fast, "model=gru,gruu")
+    assert code == 2 and "did you mean gru?" in err and not runs(tmp_path, "DONE", "FAILED")
+    code, _, err = typed("train", *fast[1:], "sweep=depth")
+    assert code == 2 and "add -m" in err
+
+
+def test_named_sweeps_vary_what_their_files_say_and_what_is_typed_wins(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import src.train
+
+    made: list[tuple[str, object, object, int]] = []
+
+    def train(cfg, folder):
+        (folder / "DONE").touch()
+        made.append((folder.parent.name, cfg.model.cell, cfg.depth, cfg.epochs))
+
+    monkeypatch.setattr(src.train, "train", train)
+    assert typed("train", "-m", "sweep=depth", "model=gru", "epochs=2")[0] == 0
+    assert made == [("depth", "gru", depth, 2) for depth in (1, 2, 4, 8)]
+
+
+@pytest.mark.parametrize("name", ["depth", "cells", "links", "lr_range"])
+def test_a_named_sweep_has_a_folder_of_its_name_and_a_size_for_a_laptop(name: str) -> None:
+    cfg = composed(f"sweep={name}", return_hydra_config=True)
+    typed = [f"{key}={value}" for key, value in cfg.hydra.sweeper.params.items()]
+    assert cfg.sweep.name == name and 10 <= len(grid(OverridesParser.create().parse_overrides(typed))) <= 24
+
+
+# ------------------------------------------------------------------------------------- frozen when it starts
+def test_editing_conf_in_mid_sweep_changes_nothing_that_runs(fast: list[str], tmp_path: Path) -> None:
+    for room in ("src", "conf"):
+        shutil.copytree(CONF.parent / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    env = environment(tmp_path) | {"PYTHONPATH": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "src.train", *fast, "depth=1,2"],
+        cwd=tmp_path,
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: bool(runs(tmp_path, "config.yaml")), process)
+    conf = tmp_path / "conf/config.yaml"
+    conf.write_text(conf.read_text().replace("lr: 1e-3", "lr: 7e-3").replace("depth: 2 #", "depths: 2 #"))
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert len(runs(tmp_path, "DONE")) == 2
+    assert all("\nlr: 0.001\n" in (run / "config.yaml").read_text() for run in runs(tmp_path, "DONE").values())
+
+
+# ------------------------------------------------------------------------------ twelve runs, one failure, one kill
+@pytest.fixture
+def trouble(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment in which cells of `trouble_cells` find their flags."""
+    (tmp_path / "trouble").mkdir()
+    env = environment(tmp_path)
+    here = str(Path(__file__).parent)
+    yield env | {"TROUBLE": str(tmp_path / "trouble"), "PYTHONPATH": os.pathsep.join([here, env["PYTHONPATH"]])}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_twelve_runs_with_a_failure_and_a_kill_are_all_done_after_the_same_command_again(
+    launcher: str, small: list[str], trouble: dict[str, str], tmp_path: Path
+) -> None:
+    cells = "trouble_cells.Plain,trouble_cells.Once,trouble_cells.Slow"
+    varied = ["model=custom", f"model.cell={cells}", "depth=1,2", "lr=0.01,0.02", "epochs=3", "trainer.log_every=1"]
+    command = [sys.executable, "-m", "src.train", *small, *varied, *LAUNCHERS[launcher]]
+    flags = tmp_path / "trouble"
+    (flags / "fail").touch()
+    (flags / "slow").touch()
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(command, cwd=tmp_path, env=trouble, stdout=said, stderr=said, text=True)
+
+    def in_mid_epoch() -> Path | None:
+        for run in runs(tmp_path, "last.ckpt").values():
+            lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()[:-1]]
+            if "Slow" in run.name and not (run / "DONE").exists() and any(line["epoch"] == 2 for line in lines):
+                return run
+        return None
+
+    wait_for(lambda: in_mid_epoch() is not None, process, 600)
+    cut_off = in_mid_epoch()
+    assert cut_off is not None
+    os.kill(int((flags / "pid").read_text()), signal.SIGKILL)
+    (flags / "slow").unlink()
+    code = process.wait(timeout=600)
+    assert code == (-signal.SIGKILL if launcher == "basic" else 1), (tmp_path / "said").read_text()
+    assert len(runs(tmp_path, "FAILED")) == 1
+    assert (
+        "reason: RuntimeError: made to fail once"
+        in next(iter(runs(tmp_path, "FAILED").values())).joinpath("FAILED").read_text()
+    )
+
+    done = runs(tmp_path, "DONE")
+    before = content(done)
+    again = subprocess.run(command, cwd=tmp_path, env=trouble, capture_output=True, text=True, timeout=900)
+    assert again.returncode == 0, again.stderr
+    assert len(runs(tmp_path, "DONE")) == 12 and not runs(tmp_path, "FAILED")
+    assert content(done) == before
+    log = (cut_off / "train.log").read_text()
+    assert [log.count(f" epoch {epoch}/3") for epoch in (1, 2, 3)] == [1, 1, 1]  # it did not begin anew
+    steps = [json.loads(line)["step"] for line in (cut_off / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps) and steps[-1] == 12
+    assert "12 runs: 12 DONE" in (tmp_path / "outputs/sweeps/s/table.md").read_text()
+
+    owned = [path.name.rpartition("-")[2] for path in (tmp_path / "outputs/wandb").glob("offline-run-*")]
+    ids = {(run / "wandb_id").read_text().strip() for run in runs(tmp_path, "DONE").values()}
+    assert len(ids) == 12 and set(owned) == ids and 12 < len(owned) <= 14
