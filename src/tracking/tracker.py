@@ -132,6 +132,8 @@ class Tracker:
                 self.wandb.log_artifact([self.folder / name for name in names if (self.folder / name).exists()])
         best = summary["best"]
         reached = f"best {monitor} {best[monitor]:.4f} in epoch {best['epoch']}" if best else f"{monitor} was no number"
+        baseline = best.get(f"{monitor.partition('/')[0]}/baseline")
+        reached += "" if baseline is None else f" (baseline {baseline:.4f})"
         log.info("%s  (%d steps, %.0f s)  %s", reached, step, summary["seconds"], self.folder)
 
 
