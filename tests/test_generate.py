@@ -74,7 +74,7 @@ def test_a_run_writes_on_is_judged_judges_texts_and_refuses_nonsense(typed: Type
 
 
 def test_a_classifier_cannot_write_and_a_language_model_of_words_reads_unknown_ones(
-    typed: Typed, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    typed: Typed, tmp_path: Path
 ) -> None:
     reviews = write_reviews(tmp_path / "reviews.csv")
     data = ["data=text_file", f"data.path={reviews}", "epochs=1", "logger=none"]
@@ -83,9 +83,12 @@ def test_a_classifier_cannot_write_and_a_language_model_of_words_reads_unknown_o
     assert code == 2 and "task=classification; only a language model can write" in err
 
     assert typed("train", *data, "task=language_model", *TRAIN, "hydra.run.dir=words")[0] == 0
-    code, out, _ = typed("generate", "run=words", "prompt=The zebra was", "length=5")
-    assert code == 0 and out.startswith("The zebra was ") and "does not know the word 'zebra'" in caplog.text
+    code, out, err = typed("generate", "run=words", "prompt=The zebra was", "length=5")
+    assert code == 0 and out.startswith("The zebra was ") and "does not know the word 'zebra'" in err
     assert "<unk>" not in out and "<pad>" not in out
+    (tmp_path / "other.txt").write_text("the film was wonderful and the plot was dreadful")
+    code, out, _ = typed("evaluate", "run=words", "data=plain_text", f"data.path={tmp_path}/other.txt")
+    assert code == 0 and json.loads(out.splitlines()[-1])["examples"] == 1
     code, _, err = typed("train", *data, "task=language_model", *TRAIN, "bidirectional=true", "hydra.run.dir=both")
     assert code == 2 and "bidirectional=false" in err and len(err.splitlines()) == 1
     assert not (tmp_path / "both").exists()

@@ -12,7 +12,7 @@ from src.data.cache import Cache, cache_key
 from src.data.corpus import Corpus, Source
 from src.data.encoder import TextEncoder
 from src.data.options import TextOptions
-from src.data.split import EncodedSplit
+from src.data.split import UNKNOWN_LABEL, EncodedSplit
 from src.data.text_data import TextData, describe_texts
 from src.data.vectors import load_vectors
 from src.errors import RequestError
@@ -80,7 +80,7 @@ def build_text(
             accuracy={
                 split: float(np.bincount(part.labels).max() / len(part))
                 for split, part in whole.items()
-                if encoder.class_names
+                if part.labels.min() > UNKNOWN_LABEL
             },
             embedding=_vectors(whole["train"], encoder, options) if fit else None,
         ),

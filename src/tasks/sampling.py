@@ -1,6 +1,6 @@
 """Text from a language model, a token at a time."""
 
-import logging
+import sys
 from collections.abc import Callable, Iterator
 
 import torch
@@ -10,8 +10,6 @@ from src.data.encoder import TextEncoder, clean
 from src.data.tokenizer import UNK_ID
 from src.errors import RequestError
 from src.models.language_model import LanguageModel, read_prompt
-
-log = logging.getLogger(__name__)
 
 Choose = Callable[[Tensor], int]
 """From [V] log-probabilities to the token that comes next."""
@@ -32,7 +30,7 @@ def prompt_ids(encoder: TextEncoder, prompt: str) -> list[int]:
     if unknown and tokenizer.unit == "character":
         raise RequestError(f"prompt: this run has never seen the character {shown}; leave it out or write another")
     if unknown:
-        log.warning("prompt: this run does not know the %s %s", tokenizer.unit, shown)
+        print(f"prompt: this run does not know the {tokenizer.unit} {shown}", file=sys.stderr)
     return ids
 
 
