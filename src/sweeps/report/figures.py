@@ -100,7 +100,7 @@ def draw_cost(found: Comparison, column: str, title: str) -> Figure:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     costs = []
-    for (_, run), group in zip(found.frame.iterrows(), groups, strict=True):
+    for run, group in zip(found.frame.to_dict("records"), groups, strict=True):
         cost, value = number(run[column]), number(run["value"])
         if cost is not None and value is not None:
             costs.append(cost)

@@ -52,14 +52,14 @@ def data_of(found: Comparison) -> dict[str, Any]:
                 "choices": [plain(run[label]) for label in labels],
                 **{name: plain(run[name]) for name in ("seed", "state", "reason", "value", *MEASURES)},
             }
-            for (_, run), group in zip(found.frame.iterrows(), groups, strict=True)
+            for run, group in zip(found.frame.to_dict("records"), groups, strict=True)
         ],
         "settings": [
             {
                 "choices": [plain(row[label]) for label in labels],
                 **{name: plain(row[name]) for name in ("state", "mean", "std", "lowest", "highest", *MEASURES)},
             }
-            for _, row in found.table.iterrows()
+            for row in found.table.to_dict("records")
         ],
         "heat": heat_map(found)._asdict(),
         "curves": {name: [thin(curve(run.lines, name)) for run in found.runs] for name in names},

@@ -1,7 +1,8 @@
 """Runs side by side: what differs between them, and what came of it, with the spread over seeds."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from statistics import stdev
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -23,6 +24,7 @@ NOT_CHOICES = {
 }
 """First words of the keys that make no other experiment."""
 SHORT = {"model.cell": "cell", "link.name": "link", "data.name": "data", "task.name": "task"}
+RESULTS = ("mean", "std", "lowest", "highest", "epoch", "params", "seconds")
 NUMBERS = ("value", "epoch", "params", "seconds", "steps")
 LOWER_IS_BETTER = ("loss", "perplexity", "bits", "error", "rmse", "mae", "nll")
 
@@ -48,7 +50,7 @@ class Comparison(NamedTuple):
     frame: pd.DataFrame
     """A row for each run: run, setting (its row in ``table``), the choices, seed, state, reason, value, epoch, …"""
     table: pd.DataFrame
-    """A row for each setting, best first: the choices, state, mean, std, lowest, highest, epoch, params, seconds."""
+    """A row for each setting, best first: the choices, state, done, mean, std, lowest, highest, epoch, params, seconds."""
     choices: dict[str, str]
     """The keys that differ, and what to call them."""
     baseline: float | None
@@ -72,32 +74,35 @@ def compare(runs: Sequence[Run], metric: str | None = None, mode: str | None = N
     keys = minimal(pd.DataFrame([choices_of(run) for run in runs]))
     names = short_names(keys)
     rows = [row_of(run, names, chosen) for run in runs]
-    frame = pd.DataFrame(rows).astype(dict.fromkeys(NUMBERS, float))
-    labels = list(names.values())
-    same = frame[labels].map(repr).agg("|".join, axis=1) if labels else pd.Series("", frame.index)
-    groups = frame.groupby(same, sort=False)
-    table = pd.DataFrame([setting_row(group, labels) for _, group in groups])
-    table.index = pd.Index([group.index[0] for _, group in groups])  # names the setting until it has its rank
-    table = table.sort_values(
-        ["done", "mean"], ascending=False, key=lambda column: column if column.name == "done" else column * chosen.sign
-    )
-    rank = {first: position for position, first in enumerate(table.index)}
-    setting = {index: rank[group.index[0]] for _, group in groups for index in group.index}
-    frame.insert(1, "setting", [setting[index] for index in frame.index])
+    groups: dict[str, list[int]] = defaultdict(list)  # runs that differ in nothing but their seed
+    for place, row in enumerate(rows):
+        groups[repr([row[label] for label in names.values()])].append(place)
+    settings = [(setting_row([rows[place] for place in places], names), places) for places in groups.values()]
+    settings.sort(key=lambda setting: rank_of(setting[0], chosen))
+    setting_of = {place: rank for rank, (_, places) in enumerate(settings) for place in places}
+    for place, row in enumerate(rows):
+        row["setting"] = setting_of[place]
     return Comparison(
         metric=chosen,
         runs=list(runs),
-        frame=frame,
-        table=table.drop(columns="done").reset_index(drop=True),
+        frame=pd.DataFrame(rows).astype(dict.fromkeys(NUMBERS, float)),
+        table=pd.DataFrame([row for row, _ in settings]).astype(dict.fromkeys(RESULTS, float)),
         choices=names,
         baseline=baseline_of(runs, chosen),
     )
+
+
+def rank_of(setting: dict[str, Any], metric: Metric) -> tuple[bool, bool, float]:
+    """What settings are sorted by: finished ones first, then those with a value, then the better one."""
+    mean = setting["mean"]
+    return not setting["done"], mean is None, 0.0 if mean is None else -mean * metric.sign
 
 
 def row_of(run: Run, names: dict[str, str], metric: Metric) -> dict[str, Any]:
     """One run as a row."""
     return {
         "run": run.name,
+        "setting": 0,
         **{label: run.config.get(key) for key, label in names.items()},
         "seed": run.config.get("seed"),
         "state": run.state,
@@ -110,32 +115,38 @@ def row_of(run: Run, names: dict[str, str], metric: Metric) -> dict[str, Any]:
     }
 
 
-def setting_row(group: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
-    """Runs that differ in nothing but their seed as one row."""
-    finished = group[(group["state"] == DONE) & group["value"].notna()]
-    counted = finished if len(finished) else group
-    values = counted["value"]
+def setting_row(rows: list[dict[str, Any]], names: dict[str, str]) -> dict[str, Any]:
+    """Runs that differ in nothing but their seed as one row; finished ones speak for them all where there are any."""
+    valued = [row for row in rows if row["value"] is not None]
+    counted = [row for row in valued if row["state"] == DONE] or valued or rows
+    values = [row["value"] for row in counted if row["value"] is not None]
     return {
-        **{label: group[label].iloc[0] for label in labels},
-        "state": states_of(group),
-        "done": len(finished) > 0,
-        "mean": values.mean(),
-        "std": values.std(),
-        "lowest": values.min(),
-        "highest": values.max(),
-        **{name: counted[name].mean() for name in ("epoch", "params", "seconds")},
+        **{label: rows[0][label] for label in names.values()},
+        "state": states_of([(row["state"], row["reason"]) for row in rows]),
+        "done": sum(row["state"] == DONE for row in rows),
+        "mean": mean_of(values),
+        "std": stdev(values) if len(values) > 1 else None,
+        "lowest": min(values, default=None),
+        "highest": max(values, default=None),
+        **{name: mean_of([row[name] for row in counted]) for name in ("epoch", "params", "seconds")},
     }
 
 
-def states_of(group: pd.DataFrame) -> str:
-    """How the runs of a group stand: ``2 DONE, 1 FAILED (out of memory)``."""
+def mean_of(values: list[float | None]) -> float | None:
+    """The mean of what is known."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def states_of(runs: Sequence[tuple[str, str]]) -> str:
+    """How runs stand, from their states and reasons: ``2 DONE, 1 FAILED (out of memory)``."""
     parts = []
     for state in STATES:
-        of_it = group[group["state"] == state]
-        if len(of_it):
-            reasons = Counter(reason for reason in of_it["reason"] if reason and state != DONE)
-            told = "; ".join(f"{count}x {reason}" if count > 1 else reason for reason, count in reasons.items())
-            parts.append(f"{len(of_it)} {state}" + (f" ({told})" if told else ""))
+        reasons = Counter(reason for other, reason in runs if other == state)
+        if reasons:
+            known = {reason: count for reason, count in reasons.items() if reason and state != DONE}
+            told = "; ".join(f"{count}x {reason}" if count > 1 else reason for reason, count in known.items())
+            parts.append(f"{reasons.total()} {state}" + (f" ({told})" if told else ""))
     return ", ".join(parts)
 
 

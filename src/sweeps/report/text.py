@@ -16,15 +16,16 @@ def headline(found: Comparison) -> str:
     baseline = "" if found.baseline is None else f"; trivial baseline {found.baseline:.4g}"
     best = "highest" if found.metric.mode == "max" else "lowest"
     runs = f"{len(found.runs)} run{'s' if len(found.runs) != 1 else ''}"
-    return f"{runs}: {states_of(found.frame)}. Ranked by {found.metric.name}, {best} first{baseline}."
+    states = states_of([(run.state, run.reason) for run in found.runs])
+    return f"{runs}: {states}. Ranked by {found.metric.name}, {best} first{baseline}."
 
 
 def cells_of(found: Comparison) -> list[list[str]]:
     """The ranked table as text, with its head; a value that no finished run stands behind is marked by a tilde."""
     results = ["state", "mean", "std", "lowest", "highest", "epoch", "params", "seconds"]
     rows = [["rank", *found.choices.values(), *results]]
-    for rank, (_, row) in enumerate(found.table.iterrows(), start=1):
-        so_far = "" if DONE in row["state"] else "~"
+    for rank, row in enumerate(found.table.to_dict("records"), start=1):
+        so_far = "" if row["done"] else "~"
         rows.append(
             [
                 str(rank),
