@@ -1,7 +1,7 @@
 """What depth does to a plain tanh stack, with and without links: ``python scripts/depth_figure.py``.
 
 Trains 1 to 16 layers with link none, residual and highway on IMDb (a sweep like any other: run it again and it goes on
-where it was), and draws how much gradient reaches the bottom layer, and the accuracy. About three minutes a seed on two
+where it was), and draws how much gradient reaches the bottom layer, and the accuracy. About five minutes a seed on two
 cores.
 """
 

@@ -50,7 +50,7 @@ class Comparison(NamedTuple):
     frame: pd.DataFrame
     """A row for each run: run, setting (its row in ``table``), the choices, seed, state, reason, value, epoch, …"""
     table: pd.DataFrame
-    """A row for each setting, best first: the choices, state, done, mean, std, lowest, highest, epoch, params, seconds."""
+    """A row for each setting, best first: the choices, state, done (how many), mean, std, lowest, highest, epoch, …"""
     choices: dict[str, str]
     """The keys that differ, and what to call them."""
     baseline: float | None
