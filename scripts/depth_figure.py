@@ -69,7 +69,7 @@ def draw(folder: Path, path: Path) -> None:
         look = {"cmap": "magma", "vmin": high - 8, "vmax": high, "interpolation": "nearest", "aspect": "auto"}
         image = axes.imshow(shown, origin="lower", extent=extent, **look)
         axes.set(title=f"{DEPTHS[-1]} layers, link={link}", xlabel="time step, from the last")
-    upper.axes[0].set_ylabel("layer")
+    upper.axes[0].set(ylabel="layer", yticks=DEPTHS)
     upper.colorbar(image, ax=upper.axes, label="log10 |dLoss/dh|, first step")
     gradient, accuracy = lower.subplots(1, 2)
     for place, link in enumerate(LINKS):
