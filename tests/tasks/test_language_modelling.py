@@ -204,6 +204,26 @@ def test_a_run_resumed_in_mid_epoch_goes_on_with_the_state_it_carried(text: Path
         assert torch.equal(value, got["average"][name]), name
 
 
+@pytest.mark.parametrize(
+    ("recipe", "small"),
+    [
+        ("awd_lstm", ["width=[48,24]", "task.embedding=24", "epochs=8"]),
+        ("rhn", ["width=24", "task.embedding=24", "epochs=5", "lr=0.02", "model.options.transition_depth=3"]),
+        ("word_lm", ["width=24", "task.embedding=24", "epochs=6", "lr=0.02", "data/tokenizer=word"]),
+        ("char_lm", ["width=24", "task.embedding=12", "epochs=5", "lr=0.02"]),
+    ],
+)
+def test_every_recipe_learns_at_a_small_size_what_chance_does_not_know(
+    text: Path, tmp_path: Path, recipe: str, small: list[str]
+) -> None:
+    own = ["data=plain_text", f"data.path={text}", "data.cache_dir=null", "data.holdout=0.1", "batch_size=8"]
+    own += ["task.bptt=12", "task.parts=1", *(["data.tokenizer.rule=whitespace_lines"] if recipe == "word_lm" else [])]
+    cfg = compose_config(composed(f"experiment={recipe}", *small, *own, *QUIET))
+    data: Any = build_data(cfg.data, 0)
+    trainer = run(cfg, tmp_path / "run", data)
+    assert trainer.latest["val/loss"] < trainer.task.baseline(data, "val")["loss"] - 0.25
+
+
 # --------------------------------------------------------------------------------------------------- bad requests
 @pytest.mark.parametrize(
     ("overrides", "said"),
