@@ -78,11 +78,15 @@ def _go_on(config: Config, folder: Path, name: str, run: Run) -> None:
 
 
 def failed(name: str, error: Exception) -> Exception:
-    """Say at once that a run failed, and return what its job is to end with."""
+    """Say at once that a run failed, and return what its job is to end with.
+
+    In a process of its own, whose lines may go to a file, that is left to the sweep's `Watch`.
+    """
     from src.cli import one_line  # late: the doors open the sweeps, not the other way round
 
     line = f"{name}: {one_line(error)}"
-    say(f"error: {line}")
+    if InSweeper.yes:
+        say(f"error: {line}")
     return (RequestError if isinstance(error, RequestError) else RunError)(line)
 
 

@@ -35,6 +35,12 @@ class Job:
         """DONE, FAILED or PRUNED; ``begun`` for a run that is going on or was cut off, else ``new``."""
         return end_of(self.folder) or ("begun" if holds_run(self.folder) else "new")
 
+    def ended(self, since: float) -> bool:
+        """Whether it came to an end, a failure counting only from a moment on."""
+        with suppress(FileNotFoundError):
+            return self.state in ("DONE", "PRUNED") or (self.folder / "FAILED").stat().st_mtime >= since - 1
+        return False
+
     @property
     def refused(self) -> bool:
         """Whether it FAILED because of what it was asked, and not because of how it went."""

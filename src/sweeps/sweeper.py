@@ -34,6 +34,7 @@ from src.errors import RequestError, RunError
 from src.sweeps import refresh
 from src.sweeps.job import STOPPED, InSweeper, failed, say
 from src.sweeps.plan import Job, identity, run_folder, strangers
+from src.sweeps.watch import Watch
 from src.tracking.run_folder import InUseError, lock_folder, note_failure
 
 LAUNCHES = 2
@@ -180,7 +181,8 @@ class FolderSweeper(Sweeper):
             self.frozen.keep(jobs)
             died = False
             try:
-                results = self.launch_all([list(job.overrides) for job in jobs], self.launched)
+                with Watch(jobs, active=self.parallel):
+                    results = self.launch_all([list(job.overrides) for job in jobs], self.launched)
                 died = any(result.status is JobStatus.UNKNOWN for result in results)
             except (RequestError, RunError):
                 raise
@@ -190,7 +192,7 @@ class FolderSweeper(Sweeper):
             self.launched += len(jobs)
             while died and any(busy(job) for job in jobs):  # the others, which the launcher has left alone
                 time.sleep(0.5)
-            jobs = [job for job in jobs if not ended(job, began)]
+            jobs = [job for job in jobs if not (job.ended(began) or busy(job))]
             if not died or not jobs or self.stopped:
                 return
             if launch < LAUNCHES:
@@ -221,13 +223,6 @@ def wanted(job: Job) -> bool:
     """Whether there is something left to do."""
     assert job.config is not None
     return job.state in ("new", "begun") or (job.state == "FAILED" and job.config.sweep.retry_failed)
-
-
-def ended(job: Job, since: float) -> bool:
-    """Whether a launched run came to an end, or is in the hands of another process."""
-    if job.state == "FAILED":
-        return (job.folder / "FAILED").stat().st_mtime >= since - 1
-    return job.state in ("DONE", "PRUNED") or busy(job)
 
 
 def busy(job: Job) -> bool:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -163,34 +164,21 @@ def trouble(tmp_path: Path) -> Iterator[dict[str, str]]:
 def test_twelve_runs_with_a_failure_and_a_kill_are_all_done_after_the_same_command_again(
     launcher: str, small: list[str], trouble: dict[str, str], tmp_path: Path
 ) -> None:
-    cells = "trouble_cells.Plain,trouble_cells.Once,trouble_cells.Slow"
+    cells = "trouble_cells.Plain,trouble_cells.Once,trouble_cells.Held"
     varied = ["model=custom", f"model.cell={cells}", "depth=1,2", "lr=0.01,0.02", "epochs=3", "trainer.log_every=1"]
     command = [sys.executable, "-m", "src.train", *small, *varied, *LAUNCHERS[launcher]]
-    flags = tmp_path / "trouble"
+    flags, said = tmp_path / "trouble", tmp_path / "said"
     (flags / "fail").touch()
-    (flags / "slow").touch()
-    with (tmp_path / "said").open("w") as said:
-        process = subprocess.Popen(command, cwd=tmp_path, env=trouble, stdout=said, stderr=said, text=True)
-
-    def in_mid_epoch() -> Path | None:
-        for run in runs(tmp_path, "last.ckpt").values():
-            lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()[:-1]]
-            if "Slow" in run.name and not (run / "DONE").exists() and any(line["epoch"] == 2 for line in lines):
-                return run
-        return None
-
-    wait_for(lambda: in_mid_epoch() is not None, process, 600)
-    cut_off = in_mid_epoch()
-    assert cut_off is not None
+    (flags / "hold").touch()
+    with said.open("w") as output:
+        process = subprocess.Popen(command, cwd=tmp_path, env=trouble, stdout=output, stderr=output)
+    wait_for((flags / "pid").exists, process, 600)
     os.kill(int((flags / "pid").read_text()), signal.SIGKILL)
-    (flags / "slow").unlink()
     code = process.wait(timeout=600)
-    assert code == (-signal.SIGKILL if launcher == "basic" else 1), (tmp_path / "said").read_text()
-    assert len(runs(tmp_path, "FAILED")) == 1
-    assert (
-        "reason: RuntimeError: made to fail once"
-        in next(iter(runs(tmp_path, "FAILED").values())).joinpath("FAILED").read_text()
-    )
+    assert code == (-signal.SIGKILL if launcher == "basic" else 1), said.read_text()
+    (failed,) = runs(tmp_path, "FAILED").values()
+    assert (failed / "FAILED").read_text().endswith("\nreason: RuntimeError: made to fail once\n")
+    assert sum("made to fail once" in line for line in said.read_text().splitlines()) == 1
 
     done = runs(tmp_path, "DONE")
     before = content(done)
@@ -198,12 +186,16 @@ def test_twelve_runs_with_a_failure_and_a_kill_are_all_done_after_the_same_comma
     assert again.returncode == 0, again.stderr
     assert len(runs(tmp_path, "DONE")) == 12 and not runs(tmp_path, "FAILED")
     assert content(done) == before
-    log = (cut_off / "train.log").read_text()
-    assert [log.count(f" epoch {epoch}/3") for epoch in (1, 2, 3)] == [1, 1, 1]  # it did not begin anew
-    steps = [json.loads(line)["step"] for line in (cut_off / "metrics.jsonl").read_text().splitlines()]
-    assert steps == sorted(steps) and steps[-1] == 12
     assert "12 runs: 12 DONE" in (tmp_path / "outputs/sweeps/s/table.md").read_text()
 
-    owned = [path.name.rpartition("-")[2] for path in (tmp_path / "outputs/wandb").glob("offline-run-*")]
-    ids = {(run / "wandb_id").read_text().strip() for run in runs(tmp_path, "DONE").values()}
-    assert len(ids) == 12 and set(owned) == ids and 12 < len(owned) <= 14
+    owned = Counter(path.name.rpartition("-")[2] for path in (tmp_path / "outputs/wandb").glob("offline-run-*"))
+    ids = {(run / "wandb_id").read_text().strip(): run for run in runs(tmp_path, "DONE").values()}
+    assert owned.keys() == ids.keys() and len(ids) == 12
+    twice = {ids[id].name: ids[id] for id, count in owned.items() if count > 1}
+    assert failed.name in twice
+    gone_on = [run for name, run in twice.items() if "Held" in name]
+    assert gone_on
+    for run in gone_on:  # begun twice, and yet each epoch was done once
+        log = (run / "train.log").read_text()
+        assert [log.count(f" epoch {epoch}/3") for epoch in (1, 2, 3)] == [1, 1, 1]
+        assert [line["step"] for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())][-1] == 12

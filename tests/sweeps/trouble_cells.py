@@ -1,4 +1,4 @@
-"""Cells whose runs get into trouble: one raises once, the runs of another can be found and killed in mid-epoch."""
+"""Cells whose runs get into trouble: one raises once, another waits in mid-epoch to be killed."""
 
 import os
 import time
@@ -32,11 +32,19 @@ class Once(Plain):
         raise RuntimeError("made to fail once")
 
 
-class Slow(Plain):
-    """As long as there is a file ``slow``: says in ``pid`` which process is at it, and takes its time."""
+class Held(Plain):
+    """Where there is a file ``hold``, says in ``pid`` in its sixth step which process is at it, and waits to end."""
+
+    calls = 0
 
     def project(self, x):
-        if self.training and (TROUBLE / "slow").exists():
-            (TROUBLE / "pid").write_text(str(os.getpid()))
-            time.sleep(0.1)
+        self.calls += self.training
+        if self.calls == 6:
+            try:
+                (TROUBLE / "hold").rename(TROUBLE / "held")
+            except FileNotFoundError:
+                return super().project(x)
+            (TROUBLE / "pid.new").write_text(str(os.getpid()))
+            (TROUBLE / "pid.new").rename(TROUBLE / "pid")
+            time.sleep(900)
         return super().project(x)
