@@ -92,6 +92,7 @@ class Choices(dict[tuple[Any, ...], str | None]):
             call.training,
             call.recompute,
             torch.is_grad_enabled(),
+            torch.get_num_threads(),
         )
         if key not in self:
             if len(self) >= self.most:

@@ -34,15 +34,17 @@ def why_not(call: Call) -> str | None:
 def yields(call: Call) -> str | None:
     """Why ``auto`` passes the fused kernels by where torch's own layers can run the call: those measured faster.
 
-    By ``scripts/benchmark.py`` on two cores of a Zen 5 server: RNN and GRU were never slower here. oneDNN's LSTM was,
-    up to width 128; at widths of 256 and more it led without gradients (0.9-1.0 of its time against 0.7-0.9), and with
-    gradients for batches below 8 (0.96 against 0.9), whose rows are too few to share among threads. Cells and options
-    that torch's layers do not have would run in the Python loop, which was never the faster one.
+    Torch.nn's time over ours, on a Zen 5 server. RNN and GRU: above 1 wherever there is more than one step. One step of
+    one sequence takes 40 us here, 50 us by ``native`` and 20 us in torch.nn itself, most of it in Python. LSTM: above 1
+    up to width 128; at 256 and 512 on one core 1.1 to 1.8 with gradients, 1.0 to 1.1 without. But oneDNN shares a few
+    rows among threads, which these kernels do not: without gradients, below 8 sequences, two cores made it 0.7 to 0.9
+    (0.9 to 1.0 by ``native``). Cells and options that torch's layers do not have would run in the Python loop, which
+    was never the faster one.
     """
     first, batch = call.layers[0][0], call.x.shape[1]
-    wide = first.native_mode == "LSTM" and first.hidden_size >= 256
-    if wide and (batch < 8 or not torch.is_grad_enabled()) and native.why_not(call) is None:
-        return "oneDNN's LSTM is faster at this width without gradients or with few sequences"
+    few_rows = first.native_mode == "LSTM" and first.hidden_size >= 256 and batch < 8 and call.x.shape[0] > 1
+    if few_rows and torch.get_num_threads() > 1 and not torch.is_grad_enabled() and native.why_not(call) is None:
+        return "oneDNN's LSTM shares few sequences of this width among threads"
     return None
 
 
@@ -63,8 +65,8 @@ def run(call: Call) -> Result:
         [noise.state for noise in noises if noise is not None and noise.state is not None],
         names=list(weights[0]),
         drops=[noise.candidate for noise in noises if noise is not None and noise.candidate is not None],
-        zones=zones_of(call),
-        zoneout=rates_of(call),
+        zones=zones_of(call) if call.zoneout else (),
+        zoneout=rates_of(call) if call.zoneout else (),
         constants=cells[0].fused_constants,
     )
     blocks = iter(ended)
@@ -80,6 +82,8 @@ def blocks_of(cell: Any, state: Any) -> list[Tensor]:
 
 def state_of(cell: Any, kind: Any, like: Any, blocks: Any) -> Any:
     """The inverse of ``blocks_of``, from an iterator over blocks."""
+    if like[0].shape[-1] == like[-1].shape[-1] == cell.hidden_size:
+        return kind(*[next(blocks) for _ in like])
     fields = []
     for field in like:
         parts = [next(blocks) for _ in range(field.shape[-1] // cell.hidden_size)]

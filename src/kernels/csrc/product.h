@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "memory.h"
-#include "vec.h"
+#include "transpose.h"
 
 namespace deep_rnn {
 
@@ -39,6 +39,14 @@ class Packed {
   void pack_tile(int64_t index, const T* m, int64_t row_stride, int64_t column_stride) const {
     m += index * kTileWidth<T> * column_stride;
     const int64_t width = tile_width(index), padded = whole_vectors<T>(width) * kLanes<T>;
+    if (row_stride == 1) {
+      for (int64_t n = 0; n < padded; n += kLanes<T>) {
+        const T* lines[kLanes<T>];
+        for (int64_t i = 0; i < kLanes<T> && n + i < width; ++i) lines[i] = m + (n + i) * column_stride;
+        to_lanes(lines, std::min<int64_t>(kLanes<T>, width - n), depth_, tile(index) + n, padded);
+      }
+      return;
+    }
     for (int64_t k = 0; k < depth_; ++k) {
       T* to = tile(index) + k * padded;
       for (int64_t n = 0; n < width; ++n) to[n] = m[k * row_stride + n * column_stride];

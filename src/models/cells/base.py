@@ -200,6 +200,8 @@ class Cell(nn.Module):
 
 def attribute(module: Any, name: str) -> Any:
     """An attribute by its dotted name, None if it is not there."""
+    if "." not in name:
+        return getattr(module, name, None)
     for part in name.split("."):
         module = getattr(module, part, None)
     return module
