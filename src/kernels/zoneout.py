@@ -14,15 +14,23 @@ Zones = tuple[Tensor | None, ...]  # per field of the state which units keep the
 def draw(call: Call, layer: int, direction: int) -> Zones | None:
     """The zones of every step, bool [T, B, F] each; None where none are drawn.
 
-    Drawn for the whole sequence at once: every backend draws the same, and steps may be computed again.
+    Drawn for the whole sequence at once: every backend draws the same, and steps may be computed again. Drawn step by
+    step all the same: chunks of a sequence draw what the whole does.
     """
     if not (call.training and any(call.zoneout)):
         return None
     like, (time, batch, _) = call.layers[layer][direction].weight_ih, call.x.shape
-    return tuple(
-        like.new_empty(time, batch, old.shape[-1], dtype=torch.bool).bernoulli_(rate) if rate > 0 else None
-        for old, rate in zip(call.states[layer][direction], call.zoneout, strict=True)
-    )
+    sizes = [
+        old.shape[-1] if rate > 0 else 0 for old, rate in zip(call.states[layer][direction], call.zoneout, strict=True)
+    ]
+    drawn = like.new_empty(time, batch, sum(sizes), dtype=torch.bool)
+    rates = {rate for rate in call.zoneout if rate > 0}
+    if len(rates) == 1:
+        drawn.bernoulli_(rates.pop())
+    else:
+        each = [like.new_full((size,), rate) for size, rate in zip(sizes, call.zoneout, strict=True)]
+        drawn.bernoulli_(torch.cat(each).expand(drawn.shape))
+    return tuple(zone if zone.shape[-1] else None for zone in drawn.split(sizes, -1))
 
 
 def at(zones: Zones | None, step: int | slice) -> Zones | None:

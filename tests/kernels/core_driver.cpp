@@ -51,6 +51,15 @@ struct Equations {
 
   void step(const std::string& cell) {
     next = state;
+    if (cell.starts_with("indrnn") || cell.starts_with("sru") || cell.starts_with("fo_pool") || cell.starts_with("min"))
+      elementwise_step(cell);
+    else if (cell.starts_with("rnn") || cell.starts_with("lstm") || cell == "gru" || cell == "cifg" || cell == "peephole")
+      torch_step(cell);
+    else
+      gated_step(cell);
+  }
+
+  void elementwise_step(const std::string& cell) {
     Array &h = next[0], old = state[0];
     for (int64_t u = 0; u < H; ++u) {
       const double m = mask[u], d = drop[u];
@@ -81,25 +90,114 @@ struct Equations {
         h[u] = (f * old[u] + i * above(in(2, u)) * d) / (f + i);
       }
     }
-    if (cell.starts_with("rnn") || cell == "lstm" || cell == "gru") torch_step(cell);
   }
 
   void torch_step(const std::string& cell) {
-    const Array p = products("weight_hh", "bias_hh", 0, int64_t(x.size()), state[0]);
+    Array p = products("weight_hh", "bias_hh", 0, int64_t(x.size()), state[0]);
     for (int64_t u = 0; u < H; ++u) {
       const auto both = [&](int block) { return in(block, u) + p[block * H + u]; };
       const double d = drop[u];
+      const double c = state.size() > 1 ? state[1][u] : 0;
       if (cell == "rnn_tanh") next[0][u] = std::tanh(both(0)) * d;
       if (cell == "rnn_relu") next[0][u] = std::max(0., both(0)) * d;
       if (cell == "gru") {
         const double r = sigmoid_of(both(0)), z = sigmoid_of(both(1)), n = std::tanh(in(2, u) + r * p[2 * H + u]);
         next[0][u] = (1 - z) * n * d + z * state[0][u];
       }
-      if (cell == "lstm") {
-        next[1][u] = sigmoid_of(both(1)) * state[1][u] + sigmoid_of(both(0)) * std::tanh(both(2)) * d;
+      if (cell == "lstm" || cell == "lstm_norm") {
+        next[1][u] = sigmoid_of(both(1)) * c + sigmoid_of(both(0)) * std::tanh(both(2)) * d;
         next[0][u] = sigmoid_of(both(3)) * std::tanh(next[1][u]);
       }
+      if (cell == "peephole") {
+        next[1][u] = sigmoid_of(both(1) + weight("weight_cf", u) * c) * c;
+        next[1][u] += sigmoid_of(both(0) + weight("weight_ci", u) * c) * std::tanh(both(2)) * d;
+        next[0][u] = sigmoid_of(both(3) + weight("weight_co", u) * next[1][u]) * std::tanh(next[1][u]);
+      }
+      if (cell == "cifg") {
+        const double f = sigmoid_of(both(0));
+        next[1][u] = f * c + (1 - f) * std::tanh(both(1)) * d;
+        next[0][u] = sigmoid_of(both(2)) * std::tanh(next[1][u]);
+      }
     }
+    if (!cell.ends_with("norm")) return;
+    // Layer norm in the middle: of the memory, or of the sum before the activation.
+    Array middle = cell == "lstm_norm" ? next[1] : x;
+    for (int64_t u = 0; u < H && cell != "lstm_norm"; ++u) middle[u] += p[u];
+    normalise(middle, 0, H, parameters.at("norms.0.weight"), &parameters.at("norms.0.bias"));
+    for (int64_t u = 0; u < H; ++u) {
+      if (cell == "lstm_norm") next[0][u] = sigmoid_of(in(3, u) + p[3 * H + u]) * std::tanh(middle[u]);
+      if (cell == "rnn_tanh_norm") next[0][u] = std::tanh(middle[u]) * drop[u];
+      if (cell == "rnn_relu_norm") next[0][u] = std::max(0., middle[u]) * drop[u];
+    }
+  }
+
+  void gated_step(const std::string& cell) {
+    if (cell == "rhn") {
+      for (int level = 0; level < (parameters.count("weight_hh_2") ? 2 : 1); ++level) {
+        const std::string part = level ? "_2" : "";
+        const Array p = products("weight_hh" + part, "bias_hh" + part, 0, 2 * H, next[0]);
+        for (int64_t u = 0; u < H; ++u) {
+          const double t = sigmoid_of((level ? 0 : in(1, u)) + p[H + u]);
+          next[0][u] = t * std::tanh((level ? 0 : in(0, u)) + p[u]) * drop[u] + (1 - t) * next[0][u];
+        }
+      }
+      return;
+    }
+    const bool second = cell == "gru_before" || cell == "mgu" || cell == "lem" || cell == "mlstm";
+    Array from = state[0];
+    if (cell == "cornn")
+      for (int64_t u = 0; u < H; ++u) from.push_back(state[1][u]);
+    const int64_t blocks = cell == "gru_before" ? 2 : cell == "lem" ? 3 : cell == "mgu" || cell == "mlstm" || cell == "cornn" ||
+                           cell.starts_with("anti") ? 1 : 2;
+    const Array p = products(cell == "mlstm" ? "weight_hh_m" : "weight_hh", "bias_hh", 0, blocks * H, from);
+    Array middle(H), q(4 * H);
+    for (int64_t u = 0; u < H; ++u) {
+      const auto both = [&](int block) { return in(block, u) + p[block * H + u]; };
+      const double d = drop[u], h = state[0][u], *c = constants.data();
+      if (cell == "janet") next[0][u] = sigmoid_of(both(0)) * h + sigmoid_of(c[0] - both(0)) * std::tanh(both(1)) * d;
+      if (cell == "ugrnn") next[0][u] = sigmoid_of(both(1)) * h + (1 - sigmoid_of(both(1))) * std::tanh(both(0)) * d;
+      if (cell == "ligru") next[0][u] = sigmoid_of(both(0)) * h + (1 - sigmoid_of(both(0))) * std::max(0., both(1)) * d;
+      if (cell == "antisymmetric") next[0][u] = h + c[0] * std::tanh(both(0)) * d;
+      if (cell == "antisymmetric_gated") next[0][u] = h + c[0] * sigmoid_of(in(1, u) + p[u]) * std::tanh(both(0)) * d;
+      if (cell == "cornn") {
+        next[1][u] = state[1][u] + c[0] * (std::tanh(both(0)) * d - c[1] * h - c[2] * state[1][u]);
+        next[0][u] = h + c[0] * next[1][u];
+      }
+      if (cell == "gru_before" || cell == "mgu") middle[u] = sigmoid_of(both(0)) * h;
+      if (cell == "lem") {
+        const double a = c[0] * sigmoid_of(both(0));
+        next[1][u] = middle[u] = (1 - a) * state[1][u] + a * std::tanh(both(2)) * d;
+      }
+      if (cell == "mlstm") middle[u] = in(4, u) * p[u] / mask[u];  // the second product has no mask
+    }
+    if (cell == "gru_before") q = products("weight_hh", "bias_hh", 2 * H, 3 * H, middle);
+    if (cell == "mgu") q = products("weight_hh", "", H, 2 * H, middle);
+    if (cell == "lem") q = products("weight_hh_y", "", 0, H, middle);
+    if (cell == "mlstm") q = products("weight_hh", "", 0, 4 * H, middle);
+    for (int64_t u = 0; second && u < H; ++u) {
+      const double d = drop[u], h = state[0][u];
+      const auto first = [&](int block) { return sigmoid_of(in(block, u) + p[block * H + u]); };
+      if (cell == "gru_before") next[0][u] = (1 - first(1)) * std::tanh(in(2, u) + q[u]) * d + first(1) * h;
+      if (cell == "mgu") next[0][u] = (1 - first(0)) * h + first(0) * std::tanh(in(1, u) + q[u]) * d;
+      if (cell == "lem") {
+        const double step = constants[0] * first(1);
+        next[0][u] = (1 - step) * h + step * std::tanh(in(3, u) + q[u]) * d;
+      }
+      if (cell == "mlstm") {
+        const auto gate = [&](int block) { return in(block, u) + q[block * H + u]; };
+        next[1][u] = sigmoid_of(gate(1)) * state[1][u] + sigmoid_of(gate(0)) * std::tanh(gate(2)) * d;
+        next[0][u] = sigmoid_of(gate(3)) * std::tanh(next[1][u]);
+      }
+    }
+  }
+
+  // Layer norm of [first, last), with its gain and perhaps its bias.
+  static void normalise(Array& values, int64_t first, int64_t last, const Array& gain, const Array* bias) {
+    double mean = 0, squares = 0;
+    for (int64_t i = first; i < last; ++i) mean += values[i] / double(last - first);
+    for (int64_t i = first; i < last; ++i) squares += (values[i] - mean) * (values[i] - mean) / double(last - first);
+    for (int64_t i = first; i < last; ++i)
+      values[i] = (values[i] - mean) / std::sqrt(squares + 1e-5) * gain[i] + (bias ? (*bias)[i] : 0);
   }
 
   // Rows of W h + b, h through the mask.
@@ -108,8 +206,16 @@ struct Equations {
     Array out(last - first);
     for (int64_t i = first; i < last; ++i) {
       out[i - first] = parameters.count(bias) ? parameters.at(bias)[i] : 0;
-      for (int64_t k = 0; k < H; ++k) out[i - first] += w[i * H + k] * h[k] * mask[k];
+      for (int64_t k = 0; k < int64_t(h.size()); ++k) out[i - first] += w[i * int64_t(h.size()) + k] * h[k] * mask[k % H];
     }
+    const auto norm = parameters.find("norm_hh.weight");
+    if (norm == parameters.end()) return out;
+    Array all(last), gains = norm->second;
+    for (int64_t i = first; i < last; ++i) all[i] = out[i - first] - (parameters.count(bias) ? parameters.at(bias)[i] : 0);
+    const int64_t cut = matrix == "weight_hh" && int64_t(gains.size()) == 3 * H ? 2 * H : last;  // GRU: r z together, n alone
+    if (first < cut) normalise(all, first, std::min(last, cut), gains, nullptr);
+    if (last > cut) normalise(all, cut, last, gains, nullptr);
+    for (int64_t i = first; i < last; ++i) out[i - first] = all[i] + (parameters.count(bias) ? parameters.at(bias)[i] : 0);
     return out;
   }
 };
@@ -135,6 +241,26 @@ const Drawn kCells[] = {
     {"mingru_positive", {"weight_ih", "bias_ih"}},
     {"minlstm", {"weight_ih", "bias_ih"}},
     {"minlstm_positive", {"weight_ih", "bias_ih"}},
+    {"peephole", {"weight_ih", "weight_hh", "bias_ih", "weight_ci", "weight_cf", "weight_co"}},
+    {"cifg", {"weight_ih", "weight_hh", "bias_ih"}},
+    {"janet", {"weight_ih", "weight_hh", "bias_ih"}},
+    {"ugrnn", {"weight_ih", "weight_hh", "bias_ih"}},
+    {"ligru", {"weight_ih", "weight_hh", "bias_ih"}},
+    {"ligru", {"weight_ih", "weight_hh", "bias_ih", "norm_ih.weight"}},
+    {"rhn", {"weight_ih", "weight_hh", "bias_ih"}},
+    {"rhn", {"weight_ih", "weight_hh", "bias_ih", "weight_hh_2", "bias_hh_2"}},
+    {"antisymmetric", {"weight_ih", "weight_hh", "bias_ih"}},
+    {"antisymmetric_gated", {"weight_ih", "weight_hh", "bias_ih"}},
+    {"cornn", {"weight_ih", "weight_hh", "bias_ih"}},
+    {"gru_before", {"weight_ih", "weight_hh", "bias_ih", "bias_hh"}},
+    {"gru_before", {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "norm_ih.weight", "norm_hh.weight"}},
+    {"gru", {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "norm_ih.weight", "norm_hh.weight"}},
+    {"mgu", {"weight_ih", "weight_hh", "bias_ih"}},
+    {"lem", {"weight_ih", "weight_hh", "weight_hh_y", "bias_ih"}},
+    {"mlstm", {"weight_ih", "weight_hh", "weight_hh_m", "bias_ih"}},
+    {"rnn_tanh_norm", {"weight_ih", "weight_hh", "norms.0.weight", "norms.0.bias"}},
+    {"rnn_relu_norm", {"weight_ih", "weight_hh", "norms.0.weight", "norms.0.bias"}},
+    {"lstm_norm", {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "norm_ih.weight", "norm_hh.weight", "norms.0.weight", "norms.0.bias"}},
 };
 
 struct Problem {
@@ -161,6 +287,7 @@ struct Problem {
       for (int64_t n : parameter_shape(shape, ParameterName(name), I, H)) size *= n;
       parameters[name] = normal(size);
     }
+    constants = {0.7, 1.3, 0.4};
     x = normal(T * B * I), grad_output = normal(T * B * H);
     mask = masked ? normal(B * H) : Array(B * H, 1.), drop = dropped ? normal(B * H) : Array(B * H, 1.);
     const bool zoned = uniform(0, 1), in_expectation = uniform(0, 1);
@@ -173,12 +300,14 @@ struct Problem {
   }
 
   // A quotient that straddles a kink is off.
-  bool has_kinks() const { return cell.ends_with("relu") || cell.ends_with("positive"); }
+  bool has_kinks() const { return cell.find("relu") != std::string::npos || cell == "ligru" || cell.ends_with("positive"); }
 
   // The scalar whose gradient the core computes: sum of output * grad_output and of last state * grad_final.
   double loss() const {
     double total = 0;
-    const Array &w = parameters.at("weight_ih"), &bias = parameters.at("bias_ih");
+    const bool normed = parameters.count("norm_ih.weight");
+    const Array &w = parameters.at("weight_ih"), none(shape.inputs * H, 0.);
+    const Array& bias = parameters.count("bias_ih") ? parameters.at("bias_ih") : none;
     for (int64_t b = 0; b < B; ++b) {
       Equations row{parameters, H, &mask[b * H], &drop[b * H], constants, Array(shape.inputs * H), {}, {}};
       for (int i = 0; i < shape.states; ++i) row.state.emplace_back(&initial[i][b * H], &initial[i][b * H] + H);
@@ -190,9 +319,11 @@ struct Problem {
             row.x[i] = input[i - shape.projected() * H];
             continue;
           }
-          row.x[i] = bias[i];
+          row.x[i] = normed ? 0 : bias[i];
           for (int64_t k = 0; k < I; ++k) row.x[i] += w[i * I + k] * input[k];
         }
+        for (int group = 0, at = 0; normed && group < shape.groups; at += shape.norm_groups[group++])
+          Equations::normalise(row.x, at * H, (at + shape.norm_groups[group]) * H, parameters.at("norm_ih.weight"), &bias);
         row.step(cell);
         for (int i = 0; i < shape.states; ++i)
           for (int64_t u = 0; u < H; ++u) {
@@ -272,15 +403,17 @@ double error(Problem& problem) {
 
   const auto compare = [&](Array& input, const std::vector<T>& gradient) {
     const Array direction = normal(int64_t(input.size())), kept = input;
-    const double step = p.has_kinks() ? 1e-7 : 1e-5;
-    double slope = 0, sides[2];
-    for (int side = 0; side < 2; ++side) {
-      for (size_t i = 0; i < input.size(); ++i) input[i] = kept[i] + (side ? step : -step) * direction[i];
-      sides[side] = problem.loss();
-    }
+    const double step = p.has_kinks() ? 1e-7 : 1e-4;
+    const auto loss_at = [&](double distance) {
+      for (size_t i = 0; i < input.size(); ++i) input[i] = kept[i] + distance * direction[i];
+      return problem.loss();
+    };
+    // Of fourth order: some cells bend sharply.
+    const double near = loss_at(step) - loss_at(-step), far = loss_at(2 * step) - loss_at(-2 * step);
+    const double expected = (8 * near - far) / (12 * step);
     input = kept;
+    double slope = 0;
     for (size_t i = 0; i < input.size(); ++i) slope += double(gradient[i]) * direction[i];
-    const double expected = (sides[1] - sides[0]) / (2 * step);
     worst = std::max(worst, std::abs(slope - expected) / (1 + std::abs(expected)));
   };
   compare(problem.x, grad_x);

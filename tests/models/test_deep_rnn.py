@@ -253,7 +253,7 @@ def test_two_such_layers_sum_the_sums_and_backwards_from_the_end():
 
 def test_explain_names_the_backend_and_the_reason():
     assert DeepRNN(3, 4, 3, "gru", backend="native").explain() == "layers 0-2 in one call: native (asked for)"
-    assert "torch.nn has no layer that computes this GRUCell" in DeepRNN(3, 4, 1, "gru", reset_after=False).explain()
+    assert "torch.nn has no layer that computes this SLSTMCell" in DeepRNN(3, 4, 1, "slstm").explain()
     lines = DeepRNN(3, 4, 2, "lstm", "residual", recompute=2).explain(torch.zeros(5, 2, 3)).splitlines()
     assert [line.split(" (")[0] for line in lines] == ["layer 0: loop", "layer 1: loop"]
     assert "not native: torch's layers cannot recompute in chunks of time" in lines[0]

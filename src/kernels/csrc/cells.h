@@ -91,6 +91,7 @@ struct Lstm : CellBase {
 struct Gru : CellBase {
   static constexpr int inputs = 3, products = 3, states = 1, saved = 4;
   static constexpr bool additive = false;
+  static constexpr std::array norm_groups{2, 1};
 
   template <class V>
   static void forward(const V* x, const V* p, const V* prev, V* next, V* saved, const Unit<V>& unit = {}) {

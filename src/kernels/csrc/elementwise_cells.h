@@ -10,6 +10,12 @@ struct ElementwiseCell : CellBase {
   static constexpr bool additive = true;
 };
 
+// A sigmoid that reaches 0, as it must where it meets a candidate that has no bounds and is infinite.
+template <class V>
+inline V gate(V x) {
+  return x < ExpConstants<ElementOf<V>>::lowest ? V{} : sigmoid(x);
+}
+
 // h' = f(x + u h).
 template <bool Relu>
 struct IndRnn : ElementwiseCell {
@@ -42,7 +48,7 @@ struct Sru : ElementwiseCell {
   template <class V>
   static void forward(const V* x, const V*, const V* prev, V* next, V* saved, const Unit<V>& unit) {
     const V seen = prev[1] * unit.mask, g = x[2] * unit.drop;
-    const V f = sigmoid(x[0] + unit.weights[0] * seen), r = sigmoid(x[1] + unit.weights[1] * seen);
+    const V f = gate(x[0] + unit.weights[0] * seen), r = gate(x[1] + unit.weights[1] * seen);
     next[1] = f * prev[1] + (1 - f) * g;
     next[0] = r * next[1] + (1 - r) * x[3];
     saved[0] = f, saved[1] = r, saved[2] = x[2], saved[3] = x[3];
@@ -117,7 +123,7 @@ struct MinGru : ElementwiseCell {
 
   template <class V>
   static void forward(const V* x, const V*, const V* prev, V* next, V* saved, const Unit<V>& unit) {
-    saved[0] = sigmoid(x[0]), saved[1] = candidate<Positive>(x[1]);
+    saved[0] = gate(x[0]), saved[1] = candidate<Positive>(x[1]);
     next[0] = (1 - saved[0]) * prev[0] + saved[0] * (saved[1] * unit.drop);
   }
 
@@ -139,7 +145,8 @@ struct MinLstm : ElementwiseCell {
   static void forward(const V* x, const V*, const V* prev, V* next, V* saved, const Unit<V>& unit) {
     // sigmoid(i) / sigmoid(f) from quotients of what cannot overflow: 1 + exp(-x) = exp(-min(x, 0)) (1 + exp(-|x|)).
     const V low_f = x[0] < 0 ? x[0] : V{}, low_i = x[1] < 0 ? x[1] : V{};
-    const V ratio = exp(low_i - low_f) * (1 + exp(low_f + low_f - x[0])) / (1 + exp(low_i + low_i - x[1]));
+    const V away_f = x[0] < 0 ? x[0] : -x[0], away_i = x[1] < 0 ? x[1] : -x[1];
+    const V ratio = exp(low_i - low_f) * (1 + exp(away_f)) / (1 + exp(away_i));
     const V k = 1 / (1 + ratio), n = candidate<Positive>(x[2]);
     next[0] = k * prev[0] + (1 - k) * (n * unit.drop);
     saved[0] = k, saved[1] = sigmoid(-x[0]), saved[2] = sigmoid(-x[1]), saved[3] = n;

@@ -7,6 +7,7 @@
 #include "cells.h"
 #include "elementwise_cells.h"
 #include "forward.h"
+#include "gated_cells.h"
 #include "narrow.h"
 #include "registry.h"
 #include "walk_back.h"
@@ -66,6 +67,22 @@ const CellKernel<T>* find_cell(const char* name) {
       walked<T, MinGru<true>>("mingru_positive"),
       walked<T, MinLstm<false>>("minlstm"),
       walked<T, MinLstm<true>>("minlstm_positive"),
+      walked<T, Peephole>("peephole"),
+      walked<T, Cifg>("cifg"),
+      walked<T, Janet>("janet"),
+      walked<T, Ugrnn>("ugrnn"),
+      walked<T, LightGru>("ligru"),
+      walked<T, Rhn>("rhn"),
+      walked<T, Antisymmetric<false>>("antisymmetric"),
+      walked<T, Antisymmetric<true>>("antisymmetric_gated"),
+      walked<T, CoRnn>("cornn"),
+      walked<T, GruBefore>("gru_before"),
+      walked<T, Mgu>("mgu"),
+      walked<T, Lem>("lem"),
+      walked<T, MultiplicativeLstm>("mlstm"),
+      walked<T, NormedRnn<false>>("rnn_tanh_norm"),
+      walked<T, NormedRnn<true>>("rnn_relu_norm"),
+      walked<T, NormedLstm>("lstm_norm"),
   };
   for (const auto& kernel : kernels)
     if (!std::strcmp(kernel.name, name)) return &kernel;

@@ -38,6 +38,7 @@ struct WalkGradients {
   std::vector<Packed<T>> w_hh, w_middle;
   int64_t input_line, product_line, masked_line;
   Buffer<T> inputs;         // [entries, levels, inputs * H]
+  Buffer<T> input_products;  // [entries, inputs * H]: before their layer norm, where the recurrent product still needs the others
   Buffer<T> products;       // [entries, levels, all_products * H], where they are not those of the inputs
   Buffer<T> masked;         // [entries, levels, sources], if there is a mask: the state as the recurrent product saw it
   std::vector<const T*> x;  // [entries]: lines of x
@@ -52,6 +53,7 @@ struct WalkGradients {
         product_line(walk.products_apart() ? cell.all_products() * walk.H : 0),
         masked_line(pass.mask && cell.products ? walk.sources : 0),
         inputs(walk.timeline.entries() * walk.levels * input_line),
+        input_products(walk.norms_inputs && !walk.norms_products ? walk.timeline.entries() * input_line : 0),
         products(walk.timeline.entries() * walk.levels * product_line),
         masked(walk.timeline.entries() * walk.levels * masked_line),
         x(walk.timeline.entries()),
@@ -69,6 +71,10 @@ struct WalkGradients {
   }
 
   T* input(int64_t entry, int64_t level) const { return inputs.get() + (entry * walk.levels + level) * input_line; }
+  // The gradient of W_ih x.
+  T* input_product(int64_t entry) const {
+    return walk.norms_inputs && !walk.norms_products ? input_products.get() + entry * input_line : input(entry, 0);
+  }
   T* product(int64_t entry, int64_t level) const { return products.get() + (entry * walk.levels + level) * product_line; }
   T* masked_state(int64_t entry, int64_t level) const { return masked.get() + (entry * walk.levels + level) * masked_line; }
 
@@ -131,7 +137,7 @@ class BackwardSlice {
       if (pass_.grad_output.data) add(H_, pass_.grad_output.at(time, column(r)), carry(r));
       if (walk_.zones) keep_back(r, time);
       gradients_.x[entry] = pass_.x.at(time, column(r));
-      input_lines_.push_back(gradients_.input(entry, 0));
+      input_lines_.push_back(gradients_.input_product(entry));
       if (pass_.grad_x.data) grad_x_lines_.push_back(pass_.grad_x.at(time, column(r)));
     }
     for (int64_t level = walk_.levels - 1; level >= 0; --level) {
@@ -211,7 +217,7 @@ class BackwardSlice {
       walk_.for_groups(0, cell_.inputs, [&](int64_t at, int64_t blocks, int64_t group) {
         T* grad = gradients_.input(entries_[r], 0) + at * H_;
         normalise_back(blocks * H_, grad, pass_.more.gain_ih + at * H_, line(r) + walk_.layout.normed_inputs + at * H_,
-                       line(r)[walk_.layout.scales + group], grad, sums_ + gradients_.places.gain_ih + at * H_,
+                       line(r)[walk_.layout.scales + group], gradients_.input_product(entries_[r]) + at * H_, sums_ + gradients_.places.gain_ih + at * H_,
                        sums_ + gradients_.places.b_ih + at * H_);
       });
   }
@@ -229,10 +235,10 @@ class BackwardSlice {
       const T rate = pass_.zone_rates[i];
       T *to_old = kept(r) + i * H_, *grad = carry(r) + i * H_;
       const bool* zone = rate > 0 ? walk_.zone(i, time, column(r)) : nullptr;
-      for (int64_t u = 0; u < H_; ++u) {
-        to_old[u] = zone ? (zone[u] ? grad[u] : T(0)) : rate * grad[u];
-        grad[u] -= to_old[u];
-      }
+      if (zone)
+        for (int64_t u = 0; u < H_; ++u) to_old[u] = zone[u] ? grad[u] : T(0), grad[u] = zone[u] ? T(0) : grad[u];
+      else
+        for (int64_t u = 0; u < H_; ++u) to_old[u] = rate * grad[u], grad[u] = (1 - rate) * grad[u];
     }
   }
 
@@ -278,7 +284,7 @@ std::vector<WeightSum<T>> weight_sums(const WalkGradients<T>& g) {
   const int64_t H = walk.H, saved = walk.layout.size, inputs = walk.levels * g.input_line;
   std::vector<WeightSum<T>> sums;
   if (pass.grad_w_ih)
-    sums.push_back({g.input(0, 0), inputs, nullptr, 0, g.x.data(), cell.projected() * H, pass.input, pass.grad_w_ih,
+    sums.push_back({g.input_product(0), g.input_products.get() == g.input_product(0) ? g.input_line : inputs, nullptr, 0, g.x.data(), cell.projected() * H, pass.input, pass.grad_w_ih,
                     walk.norms_inputs ? nullptr : pass.grad_b_ih});
   const auto state = [&](WeightSum<T> sum, int64_t level) {  // with the state before a level as b
     sum.b = pass.mask ? g.masked_state(0, level) : pass.saved + level * walk.layout.level + walk.layout.prev;

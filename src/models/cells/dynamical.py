@@ -36,6 +36,7 @@ class CoRNNCell(Cell):
     gates = ("g",)
     recurrent_bias = False
     State = OscillatorState
+    fused_mode = "cornn"
 
     def __init__(
         self,
@@ -57,6 +58,17 @@ class CoRNNCell(Cell):
         force = torch.tanh(gates + self.recurrent(y, noise) + self.recurrent(z, noise, part="_z"))
         z = z + self.dt * (drop(force, noise) - self.gamma * y - self.epsilon * z)
         return OscillatorState(y + self.dt * z, z)
+
+    @property
+    def fused_constants(self) -> tuple[float, ...]:
+        """dt, gamma and epsilon."""
+        return (self.dt, self.gamma, self.epsilon)
+
+    def fused_weights(self, noise: Noise | None = None) -> dict[str, Tensor]:
+        """Both recurrent matrices in one, which reads y and z side by side."""
+        named = super().fused_weights(noise)
+        part = self.matrix("weight_hh_z", NO_NOISE if noise is None else noise)
+        return {**named, "weight_hh": torch.cat((named["weight_hh"], part), 1)}
 
 
 @register("lem")
@@ -80,6 +92,8 @@ class LEMCell(Cell):
     recurrent_gates = ("a", "d", "z")
     recurrent_bias = False
     State = OscillatorState
+    fused_mode = "lem"
+    fused_names = ("weight_ih", "weight_hh", "weight_hh_y", "bias_ih")
 
     def __init__(self, input_size: int, hidden_size: int, *, dt: float = 1.0, **common: Any) -> None:
         super().__init__(input_size, hidden_size, **common)
@@ -95,6 +109,11 @@ class LEMCell(Cell):
         z = (1 - a) * z + a * drop(torch.tanh(force), noise)
         pull = torch.tanh(gates[..., of_y] + self.recurrent(z, noise, part="_y"))
         return OscillatorState((1 - d) * y + d * drop(pull, noise), z)
+
+    @property
+    def fused_constants(self) -> tuple[float, ...]:
+        """dt."""
+        return (self.dt,)
 
 
 @register("antisymmetric")
@@ -143,6 +162,23 @@ class AntisymmetricRNNCell(Cell):
         if self.gated:
             change = torch.sigmoid(gates[..., self.hidden_size :] + spin) * change
         return HiddenState(state.h + self.epsilon * change)
+
+    @property
+    def fused_mode(self) -> str | None:
+        """By whether it is gated."""
+        return "antisymmetric_gated" if self.gated else "antisymmetric"
+
+    @property
+    def fused_constants(self) -> tuple[float, ...]:
+        """epsilon."""
+        return (self.epsilon,)
+
+    def fused_weights(self, noise: Noise | None = None) -> dict[str, Tensor]:
+        """With M = W - W^T - gamma I for W."""
+        named = super().fused_weights(noise)
+        weight = named["weight_hh"]
+        identity = torch.eye(self.hidden_size, dtype=weight.dtype, device=weight.device)
+        return {**named, "weight_hh": weight - weight.t() - self.gamma * identity}
 
 
 def positive(name: str, value: float) -> float:

@@ -75,5 +75,7 @@ class GRUCell(TransitionCell):
 
     @property
     def fused_mode(self) -> str | None:
-        """gru, when the reset gate acts after the product."""
-        return "gru" if self.reset_after and self.plain else None
+        """By where the reset gate acts; a normalised shortcut is beyond the kernels."""
+        if self.layer_norm and self.shortcut:
+            return None
+        return "gru" if self.reset_after else "gru_before"

@@ -22,6 +22,7 @@ class MGUCell(Cell):
 
     gates = ("f", "n")
     recurrent_bias = False
+    fused_mode = "mgu"
 
     def step(self, gates: Tensor, state: HiddenState, noise: Noise = NO_NOISE) -> HiddenState:
         """See the class."""
@@ -44,6 +45,7 @@ class UGRNNCell(Cell):
     gates = ("c", "g")
     recurrent_bias = False
     forget_gate = "g"
+    fused_mode = "ugrnn"
 
     def step(self, gates: Tensor, state: HiddenState, noise: Noise = NO_NOISE) -> HiddenState:
         """See the class."""
@@ -67,6 +69,8 @@ class LightGRUCell(Cell):
     gates = ("z", "n")
     recurrent_bias = False
     forget_gate = "z"
+    fused_mode = "ligru"
+    fused_names = ("weight_ih", "weight_hh", "bias_ih", "norm_ih.weight")
 
     def __init__(self, input_size: int, hidden_size: int, **common: Any) -> None:
         super().__init__(input_size, hidden_size, **common)

@@ -75,5 +75,7 @@ class LSTMCell(TransitionCell):
 
     @property
     def fused_mode(self) -> str | None:
-        """lstm; layer norm and deep transitions are others."""
-        return "lstm" if self.plain else None
+        """By whether the memory is normalised; a normalised shortcut is beyond the kernels."""
+        if self.layer_norm:
+            return None if self.shortcut else "lstm_norm"
+        return "lstm"

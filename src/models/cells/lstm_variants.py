@@ -28,6 +28,8 @@ class PeepholeLSTMCell(Cell):
     recurrent_bias = False
     forget_gate, input_gate = "f", "i"
     State = LSTMState
+    fused_mode = "peephole"
+    fused_names = ("weight_ih", "weight_hh", "bias_ih", "weight_ci", "weight_cf", "weight_co")
 
     def __init__(self, input_size: int, hidden_size: int, **common: Any) -> None:
         super().__init__(input_size, hidden_size, **common)
@@ -57,6 +59,7 @@ class CoupledLSTMCell(Cell):
     recurrent_bias = False
     forget_gate = "f"
     State = LSTMState
+    fused_mode = "cifg"
 
     def step(self, gates: Tensor, state: LSTMState, noise: Noise = NO_NOISE) -> LSTMState:
         """See the class."""
@@ -129,6 +132,7 @@ class JANETCell(Cell):
     gates = ("f", "g")
     recurrent_bias = False
     forget_gate = "f"
+    fused_mode = "janet"
 
     def __init__(self, input_size: int, hidden_size: int, *, beta: float = 1.0, **common: Any) -> None:
         super().__init__(input_size, hidden_size, **common)
@@ -138,6 +142,11 @@ class JANETCell(Cell):
         """See the class."""
         s, g = (gates + self.recurrent(state.h, noise)).chunk(2, -1)
         return HiddenState(torch.sigmoid(s) * state.h + torch.sigmoid(self.beta - s) * drop(torch.tanh(g), noise))
+
+    @property
+    def fused_constants(self) -> tuple[float, ...]:
+        """beta."""
+        return (self.beta,)
 
 
 @register("mlstm")
@@ -158,6 +167,8 @@ class MultiplicativeLSTMCell(Cell):
     recurrent_bias = False
     forget_gate, input_gate = "f", "i"
     State = LSTMState
+    fused_mode = "mlstm"
+    fused_names = ("weight_ih", "weight_hh", "weight_hh_m", "bias_ih")
 
     def __init__(self, input_size: int, hidden_size: int, **common: Any) -> None:
         super().__init__(input_size, hidden_size, **common)
@@ -176,3 +187,10 @@ class MultiplicativeLSTMCell(Cell):
         i, f, g, o = (gates[..., of_gates] + linear(m, self.matrix("weight_hh", noise), None)).chunk(4, -1)
         c = torch.sigmoid(f) * state.c + torch.sigmoid(i) * drop(torch.tanh(g), noise)
         return LSTMState(torch.sigmoid(o) * torch.tanh(c), c)
+
+    def fused_weights(self, noise: Noise | None = None) -> dict[str, Tensor]:
+        """With a bias of zero for m."""
+        named = super().fused_weights(noise)
+        if self.bias_ih is not None:
+            named["bias_ih"] = F.pad(self.bias_ih, (0, self.hidden_size))
+        return named

@@ -67,5 +67,6 @@ class RNNCell(TransitionCell):
 
     @property
     def fused_mode(self) -> str | None:
-        """By the activation: tanh or relu."""
-        return {"tanh": "rnn_tanh", "relu": "rnn_relu"}.get(self.activation) if self.plain else None
+        """By the activation, tanh or relu, and whether it is normalised."""
+        norm = "_norm" if self.layer_norm else ""
+        return f"rnn_{self.activation}{norm}" if self.activation in ("tanh", "relu") else None

@@ -77,6 +77,16 @@ class TransitionCell(Cell):
         raise NotImplementedError
 
     @property
+    def fused_names(self) -> tuple[str, ...]:
+        """The parameters of every transition; the shortcut's; those of the norms."""
+        parts = [f"{name}{part}" for part in self.parts for name in ("weight_hh", "bias_hh")]
+        gains = (
+            [f"norm_{name}.weight" for name in ("ih", *(f"hh{part}" for part in self.parts))] if self.layer_norm else []
+        )
+        norms = [f"norms.{k}.{name}" for k in range(len(self.parts)) for name in ("weight", "bias")]
+        return ("weight_ih", "bias_ih", *parts, "weight_hh_shortcut", *gains, *(norms if self.layer_norm else ()))
+
+    @property
     def plain(self) -> bool:
         """Whether one step is what torch.nn computes: one transition, not normalised."""
         return self.transition_depth == 1 and not self.layer_norm
