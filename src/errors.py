@@ -1,7 +1,7 @@
 """The two ways in which a run can end badly, and the words for it."""
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class RequestError(Exception):
@@ -27,14 +27,20 @@ class InUseError(RequestError):
     """Another process is writing to the run."""
 
 
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it came from, what that came from, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
 
 
 def reason_of(error: BaseException) -> str:
     """Say in a few words why a run failed, so that a table can name it: out of memory, not finite, disk full, …"""
-    link: BaseException | None = error
-    while link is not None:
+    for link in chain(error):
         if isinstance(link, NotFiniteError):
             return "not finite"
         text = str(link).lower()
@@ -42,7 +48,6 @@ def reason_of(error: BaseException) -> str:
             return "out of memory"  # torch.OutOfMemoryError is a RuntimeError; the CPU's allocator raises a bare one
         if isinstance(link, OSError) and link.errno in _NO_ROOM:
             return "disk full"
-        link = link.__cause__ or link.__context__
     kind = "wrong request" if isinstance(error, RequestError) else type(error).__name__
     message = " ".join(str(error).split())
     return message if isinstance(error, RunError) else f"{kind}: {message}"

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from src.errors import RunError
+from src.errors import RunError, chain
 
 
 @contextmanager
@@ -38,8 +38,8 @@ def atomic_file(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.errno in _DISK_TROUBLE:
-            raise RunError(f"cannot write {path}: {os.strerror(error.errno)}; {_fate(path)}") from error
+        if isinstance(error, Exception) and (trouble := _disk_trouble(error)):
+            raise RunError(f"cannot write {path}: {os.strerror(trouble)}; {_fate(path)}") from error
         raise
     _sync_folder(path.parent)
 
@@ -57,6 +57,12 @@ def remove_leftovers(folder: str | Path) -> None:
 
 
 _DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EFBIG}
+
+
+def _disk_trouble(error: Exception) -> int | None:
+    """The system's number for what is wrong with the disk, which a writer such as torch.save hides behind its own."""
+    numbers = (link.errno for link in chain(error) if isinstance(link, OSError))
+    return next((number for number in numbers if number in _DISK_TROUBLE), None)
 
 
 def _fate(path: Path) -> str:

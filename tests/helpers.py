@@ -1,9 +1,13 @@
 """Helpers of the tests that are no fixtures."""
 
 import csv
+import json
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -41,3 +45,10 @@ def environment(folder: Path) -> dict[str, str]:
     root = str(CONF.parent)
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
     return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "DEEP_RNN_CACHE": str(folder / "cache")}
+
+
+def wandb_records(path: Path) -> list[dict[str, Any]]:
+    """Every record of a W&B run's log, by W&B's own reader."""
+    command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(path)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [json.loads(line) for line in output.splitlines() if line.strip()]

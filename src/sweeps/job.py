@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -43,10 +43,16 @@ def sweep_job(cfg: DictConfig, run: Run) -> None:
     if config.sweep.fail_fast and (sweep / STOPPED).exists():
         return
     try:
-        with claim(folder):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(claim(folder))
+            except InUseError:
+                say(f"{name}: another process is at it; left to that one")
+                return
+            except RequestError as error:  # said by any process: there is no place for a FAILED
+                say(f"error: {name}: {error}")
+                raise
             _go_on(config, folder, name, run)
-    except InUseError:
-        say(f"{name}: another process is at it; left to that one")
     finally:
         with suppress(OSError):
             folder.rmdir()  # only where nothing was written

@@ -37,7 +37,7 @@ class Job:
 
     def ended(self, since: float) -> bool:
         """Whether it came to an end, a failure counting only from a moment on."""
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # there is no such file, or no folder
             return self.state in ("DONE", "PRUNED") or (self.folder / "FAILED").stat().st_mtime >= since - 1
         return False
 

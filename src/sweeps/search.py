@@ -6,6 +6,7 @@ could find it again.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,13 +126,15 @@ def overrides_of(trial: Any) -> list[str]:
 
 def tell(study: "Study", number: int, job: Job) -> None:
     """Tell the study what came of a trial; nothing where another process is at it, or it was cut off."""
+    from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
     value = best_of(job.folder) if job.state in ("DONE", "PRUNED") else None
-    if value is not None:
-        study.tell(number, value, skip_if_finished=True)
-    elif job.state in ("DONE", "PRUNED", "FAILED"):
-        study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+    with suppress(UpdateFinishedTrialError):  # another worker told it at this moment, from the same folder
+        if value is not None:
+            study.tell(number, value, skip_if_finished=True)
+        elif job.state in ("DONE", "PRUNED", "FAILED"):
+            study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
 
 def distribution(override: Override) -> "BaseDistribution":

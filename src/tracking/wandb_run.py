@@ -44,7 +44,7 @@ class WandbRun:
             "project": options.project,
             "entity": options.entity,
             "group": options.group,
-            "job_type": options.job_type,
+            "job_type": options.job_type or ("sweep" if cfg.sweep.name else "train"),
             "tags": [*options.tags, *filter(None, [cfg.sweep.name])],
             "name": folder.name,
             # wandb adds a folder of this name itself

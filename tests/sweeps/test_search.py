@@ -16,7 +16,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from src.errors import RequestError
-from src.sweeps.search import distribution, open_study
+from src.sweeps.plan import Job
+from src.sweeps.search import distribution, open_study, tell
 
 Typed = Callable[..., tuple[int, str, str]]  # exit code, standard output, standard error
 
@@ -84,6 +85,22 @@ def test_two_workers_share_a_study_and_a_killed_one_s_trial_is_gone_on_with(smal
     folders = [trial.user_attrs["overrides"] for trial in trials]
     assert all(folders)
     assert all(" new" in text for text in said)  # each of them did some
+
+
+def test_two_workers_may_tell_of_one_trial_at_the_same_moment(tmp_path: Path) -> None:
+    mine, other = (open_study(f"sqlite:///{tmp_path}/study.db", tmp_path, "s", "max") for _ in range(2))
+    number = mine.ask().number
+
+    class Slow(optuna.samplers.RandomSampler):
+        """Lets the other worker be quicker."""
+
+        def after_trial(self, *_):
+            other.tell(number, state=TrialState.FAIL)
+
+    mine.sampler = Slow()
+    (tmp_path / "FAILED").write_text("reason: made to\n")
+    tell(mine, number, Job((), None, tmp_path))
+    assert [trial.state for trial in mine.trials] == [TrialState.FAIL]
 
 
 def test_what_is_varied_becomes_what_optuna_draws_from() -> None:

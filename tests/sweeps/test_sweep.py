@@ -6,14 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import composed, environment
+from helpers import composed, environment, wandb_records
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from sweep_helpers import content, runs, trouble_environment, wait_for
 
 from src.arguments import CONF
 from src.sweeps.sweeper import grid
@@ -37,24 +37,6 @@ def small(reviews: Path) -> list[str]:
 def fast(small: list[str]) -> list[str]:
     """The same without W&B."""
     return [*small, "logger=none"]
-
-
-def runs(folder: Path, *marks: str) -> dict[str, Path]:
-    """Folders of ``outputs/sweeps/s`` with one of these files, by name."""
-    found = (folder / "outputs/sweeps/s").glob("*")
-    return {path.name: path for path in found if any((path / mark).exists() for mark in marks)}
-
-
-def content(folders: dict[str, Path]) -> dict[str, bytes]:
-    files = (file for folder in folders.values() for file in folder.rglob("*") if file.is_file())
-    return {str(file): file.read_bytes() for file in files}
-
-
-def wait_for(ready: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 240) -> None:
-    until = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < until and (process is None or process.poll() is None)
-        time.sleep(0.02)
 
 
 # -------------------------------------------------------------------------------- the same command again
@@ -127,6 +109,20 @@ def test_a_named_sweep_has_a_folder_of_its_name_and_a_size_for_a_laptop(name: st
     assert cfg.sweep.name == name and 10 <= len(grid(OverridesParser.create().parse_overrides(typed))) <= 24
 
 
+# ------------------------------------------------------------------------------------------------------ W&B
+def test_runs_of_a_sweep_share_group_job_type_and_tags_in_wandb_and_each_has_its_own_id(
+    door: Callable[..., subprocess.CompletedProcess[str]], small: list[str], tmp_path: Path
+) -> None:
+    done = door("train", *small, "depth=1,2", "logger.tags=[mine]")
+    assert done.returncode == 0, done.stderr
+    found = {}
+    for log in (tmp_path / "outputs/wandb").glob("offline-run-*/run-*.wandb"):
+        (run,) = (record["run"] for record in wandb_records(log) if record["type"] == "run")
+        found[run["run_id"]] = (run["run_group"], run["job_type"], run["tags"])
+    ids = {(run / "wandb_id").read_text().strip() for run in runs(tmp_path, "DONE").values()}
+    assert len(ids) == 2 and found == dict.fromkeys(ids, ("s", "sweep", ["mine", "s"]))
+
+
 # ------------------------------------------------------------------------------------- frozen when it starts
 def test_editing_conf_in_mid_sweep_changes_nothing_that_runs(fast: list[str], tmp_path: Path) -> None:
     for room in ("src", "conf"):
@@ -150,12 +146,9 @@ def test_editing_conf_in_mid_sweep_changes_nothing_that_runs(fast: list[str], tm
 
 # ------------------------------------------------------------------------------ twelve runs, one failure, one kill
 @pytest.fixture
-def trouble(tmp_path: Path) -> Iterator[dict[str, str]]:
+def trouble(tmp_path: Path) -> dict[str, str]:
     """The environment in which cells of `trouble_cells` find their flags."""
-    (tmp_path / "trouble").mkdir()
-    env = environment(tmp_path)
-    here = str(Path(__file__).parent)
-    yield env | {"TROUBLE": str(tmp_path / "trouble"), "PYTHONPATH": os.pathsep.join([here, env["PYTHONPATH"]])}
+    return trouble_environment(tmp_path)
 
 
 @pytest.mark.slow

@@ -48,3 +48,17 @@ class Held(Plain):
             (TROUBLE / "pid.new").rename(TROUBLE / "pid")
             time.sleep(900)
         return super().project(x)
+
+
+class Waits(Plain):
+    """Where there is a file ``wait``, says so by a file ``waits`` in its sixth step, and waits for that to be gone."""
+
+    calls = 0
+
+    def project(self, x):
+        self.calls += self.training
+        if self.calls == 6 and (TROUBLE / "wait").exists():
+            (TROUBLE / "wait").rename(TROUBLE / "waits")
+            while (TROUBLE / "waits").exists():
+                time.sleep(0.02)
+        return super().project(x)

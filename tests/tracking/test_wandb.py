@@ -5,16 +5,14 @@ import http.server
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import wandb
+from helpers import wandb_records
 
 from src.config import Config
 from src.errors import RequestError
@@ -81,13 +79,6 @@ def runs(tmp_path: Path) -> list[Path]:
     return sorted(tmp_path.glob("wandb/*run-*/run-*.wandb"))
 
 
-def records(path: Path) -> list[dict[str, Any]]:
-    """Every record of a run's log, by W&B's own reader."""
-    command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(path)]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return [json.loads(line) for line in output.splitlines() if line.strip()]
-
-
 def test_offline_run_read_back_holds_everything(
     tmp_path: Path, make: Callable[..., tuple[Config, Path]], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,7 +86,7 @@ def test_offline_run_read_back_holds_everything(
     train(cfg, folder)
     (log,) = runs(tmp_path)
     assert log.parent.name.startswith("offline-run-")
-    read = records(log)
+    read = wandb_records(log)
 
     (run,) = (record["run"] for record in read if record["type"] == "run")
     assert run["run_id"] == (folder / "wandb_id").read_text().strip()
@@ -130,7 +121,7 @@ def test_best_checkpoint_becomes_an_artifact_only_on_request_and_without_a_copy(
 ) -> None:
     cfg, folder = make("run", "logger.log_artifact=true")
     train(cfg, folder)
-    read = records(runs(tmp_path)[0])
+    read = wandb_records(runs(tmp_path)[0])
     (artifact,) = (r["artifact"] for r in read if r["type"] == "artifact" and r["artifact"]["type"] == "model")
     paths = {entry["path"]: entry["local_path"] for entry in artifact["manifest"]["contents"]}
     assert paths["best.ckpt"] == str(folder / "best.ckpt")
@@ -141,7 +132,7 @@ def test_two_runs_in_one_process_are_two_runs(tmp_path: Path, make: Callable[...
     for name in ("one", "two"):
         train(*make(name))
     ids = {(tmp_path / name / "wandb_id").read_text().strip() for name in ("one", "two")}
-    logged = {log: records(log) for log in runs(tmp_path)}
+    logged = {log: wandb_records(log) for log in runs(tmp_path)}
     assert len(logged) == len(ids) == 2
     assert {r["run"]["run_id"] for read in logged.values() for r in read if r["type"] == "run"} == ids
     for read in logged.values():
@@ -161,7 +152,7 @@ def test_resumed_run_keeps_its_id(tmp_path: Path, make: Callable[..., tuple[Conf
     cfg, folder = make()
     train(cfg, folder, (1, 2))
     train(cfg, folder, (3, 4))
-    assert {r["run"]["run_id"] for log in runs(tmp_path) for r in records(log) if r["type"] == "run"} == {
+    assert {r["run"]["run_id"] for log in runs(tmp_path) for r in wandb_records(log) if r["type"] == "run"} == {
         stable_id(folder)
     }
 
@@ -169,7 +160,7 @@ def test_resumed_run_keeps_its_id(tmp_path: Path, make: Callable[..., tuple[Conf
 def test_failed_run_is_closed_as_failed(tmp_path: Path, make: Callable[..., tuple[Config, Path]]) -> None:
     with pytest.raises(ZeroDivisionError), Tracker(*make()):
         _ = 1 / 0
-    read = records(runs(tmp_path)[0])
+    read = wandb_records(runs(tmp_path)[0])
     assert [record["exit"]["exit_code"] for record in read if record["type"] == "exit"] == [1]
 
 
@@ -214,7 +205,7 @@ def assert_goes_on_offline(
     assert [log.parent.name.split("-")[0] for log in runs(tmp_path)][-1:] in (["offline"], ["run"])
     offline = [log for log in runs(tmp_path) if log.parent.name.startswith("offline")]
     assert len(offline) == 1
-    assert sum(record["type"] == "history" for record in records(offline[0])) == 4
+    assert sum(record["type"] == "history" for record in wandb_records(offline[0])) == 4
     assert len(read_metrics(folder / "metrics.jsonl")) == 3
 
 

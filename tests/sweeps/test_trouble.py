@@ -1,0 +1,165 @@
+"""What goes wrong around a sweep is said in one clear line and harms no other run."""
+
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sweep_helpers import content, runs, trouble_environment, wait_for
+
+Typed = Callable[..., tuple[int, str, str]]  # exit code, standard output, standard error
+
+
+@pytest.fixture
+def fast(reviews: Path) -> list[str]:
+    """Arguments of runs that take a second."""
+    made = ["data=text_file", f"data.path={reviews}", "width=4", "batch_size=16", "epochs=2"]
+    return ["-m", *made, "sweep.name=s", "logger=none"]
+
+
+@pytest.fixture
+def start(fast: list[str], tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """A function that starts a sweep of cells that can be held, in a process of its own."""
+    env = trouble_environment(tmp_path)
+
+    def run(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "src.train", *fast, "model=custom", "model.cell=trouble_cells.Waits"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen([*command, *arguments], cwd=tmp_path, env=env, **pipes)
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_sweeps_on_one_folder_share_its_runs_and_do_none_twice(start, tmp_path: Path) -> None:
+    wait = tmp_path / "trouble/wait"
+    wait.touch()
+    first = start("depth=1,2,3")
+    wait_for(wait.with_name("waits").exists, first)
+    (held,) = runs(tmp_path, "config.yaml")
+
+    second = start("depth=1,2,3")
+    said, _ = second.communicate(timeout=300)
+    assert second.returncode == 0, said
+    assert said.count("another process is at it; left to that one") == 1
+    others = runs(tmp_path, "DONE")
+    assert len(others) == 2 and held not in others
+    before = content(others)
+
+    wait.with_name("waits").unlink()
+    said, _ = first.communicate(timeout=300)
+    assert first.returncode == 0, said
+    assert content(others) == before and len(runs(tmp_path, "DONE")) == 3
+    for run in runs(tmp_path, "DONE").values():
+        assert [(run / "train.log").read_text().count(f" epoch {epoch}/2") for epoch in (1, 2)] == [1, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_deleted_in_mid_sweep_is_named_and_the_others_go_on(start, tmp_path: Path) -> None:
+    wait = tmp_path / "trouble/wait"
+    wait.touch()
+    process = start("depth=1,2,3")
+    wait_for(wait.with_name("waits").exists, process)
+    ((name, folder),) = runs(tmp_path, "config.yaml").items()
+    shutil.rmtree(folder)
+    wait.with_name("waits").unlink()
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert sum("deleted while the run was writing to it" in line for line in said.splitlines()) == 1
+    assert "Traceback" not in said and f"1 of 3 runs are not finished ({name})" in said
+    done = runs(tmp_path, "DONE")
+    before = content(done)
+    assert len(done) == 2
+
+    again = start("depth=1,2,3")  # what was deleted is made anew, and that alone
+    said, _ = again.communicate(timeout=300)
+    assert again.returncode == 0 and "3 runs: 1 new, 2 done" in said, said
+    assert len(runs(tmp_path, "DONE")) == 3 and content(done) == before
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[int], None]]:
+    """A function that lets this process write no file larger than some bytes, as a full disk would not."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_fails_the_run_that_it_has_no_room_for(typed: Typed, fast, small_disk, tmp_path: Path) -> None:
+    varied = ["width=512,4,8"]  # the first one's checkpoint takes megabytes
+    small_disk(2_000_000)
+    code, _, err = typed("train", *fast, *varied)
+    assert code == 1
+    ((name, folder),) = runs(tmp_path, "FAILED").items()
+    assert name.startswith("width-512") and (folder / "FAILED").read_text().endswith("\nreason: disk full\n")
+    (line,) = (line for line in err.splitlines() if line.startswith("error: width=512 "))
+    assert f"cannot write {folder}/best.ckpt: File too large; no file was left behind" in line.replace("./", "")
+    assert not list(folder.glob(".*.tmp")) and "Traceback" not in err
+    done = runs(tmp_path, "DONE")
+    before = content(done)
+    assert len(done) == 2
+    assert "disk full" in (tmp_path / "outputs/sweeps/s/table.md").read_text()
+
+    small_disk(resource.RLIM_INFINITY)
+    assert typed("train", *fast, *varied)[0] == 0
+    assert len(runs(tmp_path, "DONE")) == 3 and content(done) == before
+
+
+@pytest.mark.parametrize("place", ["outputs", "outputs/sweeps", "outputs/sweeps/s"])
+def test_a_sweep_whose_folder_cannot_be_made_is_refused_in_one_line(
+    typed: Typed, fast: list[str], tmp_path: Path, place: str
+) -> None:
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_text("a file")
+    code, _, err = typed("train", *fast, "depth=1,2")
+    assert code == 2 and len(err.splitlines()) == 1 and err.startswith("error: outputs"), err
+    assert (tmp_path / place).read_text() == "a file"
+
+
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
+def test_a_run_whose_folder_cannot_be_made_is_named_and_the_others_go_on(
+    typed: Typed, fast: list[str], tmp_path: Path, launcher: str
+) -> None:
+    assert typed("train", *fast, "depth=1")[0] == 0
+    (run,) = runs(tmp_path, "DONE").values()
+    shutil.rmtree(run)
+    run.write_text("a file")
+    code, _, err = typed("train", *fast, "depth=1,2", f"launcher={launcher}")
+    said = [line for line in err.splitlines() if line.startswith("error: depth=1 ")]
+    assert code == 1 and len(said) == 1 and f"{run.name}: cannot be made or opened" in said[0], err
+    assert run.read_text() == "a file" and len(runs(tmp_path, "DONE")) == 1
+
+
+def test_a_run_of_an_older_version_is_named_left_as_it_is_and_in_the_table(
+    typed: Typed, fast: list[str], tmp_path: Path
+) -> None:
+    assert typed("train", *fast, "depth=1,2")[0] == 0
+    made = min(runs(tmp_path, "DONE").values())
+    words = made.name.rpartition("-")[0]
+    old = made.rename(made.with_name(f"{words}-0123abcd"))  # another version's configurations have other hashes
+    config = (old / "config.yaml").read_text()
+    (old / "config.yaml").write_text(config.replace("\nclip: 1.0\n", "\nclipping: 1.0\n"))
+    before = content({"": old})
+    code, _, err = typed("train", *fast, "depth=1,2")
+    assert code == 0 and "2 runs: 1 new, 1 done" in err
+    (line,) = (line for line in err.splitlines() if line.startswith(f"{old.name}: "))
+    assert "left as it is" in line and "another version wrote it" in line and "clip" in line
+    assert content({"": old}) == before
+    assert "3 runs: 3 DONE" in (tmp_path / "outputs/sweeps/s/table.md").read_text()
+
+
+def test_a_checkpoint_of_another_version_fails_its_own_run_only(typed: Typed, fast: list[str], tmp_path: Path) -> None:
+    assert typed("train", *fast, "depth=1")[0] == 0
+    (run,) = runs(tmp_path, "DONE").values()
+    (run / "DONE").unlink()  # cut off, then
+    (run / "last.ckpt").write_bytes(b"of another version")
+    code, _, err = typed("train", *fast, "depth=1,2")
+    assert code == 2 and "2 runs: 1 begun, to go on, 1 new" in err
+    assert sum(line.startswith("error: depth=1 ") and "last.ckpt" in line for line in err.splitlines()) == 1, err
+    assert (run / "last.ckpt").read_bytes() == b"of another version"
+    assert len(runs(tmp_path, "DONE")) == 1 and list(runs(tmp_path, "FAILED")) == [run.name]
