@@ -91,6 +91,7 @@ class Trainer:
         self.stopping = EarlyStopping(cfg.trainer.mode, cfg.trainer.patience)
         self.best: dict[str, Any] = {}  # metrics of the best evaluation
         self.latest: dict[str, Any] = {}  # metrics of the last one
+        self.baselines: dict[str, dict[str, float]] = {}  # of each split, once it is asked for
         self.carry: Any = None  # the task's state from batch to batch
         self.pending: list[Update] = []  # updates that the host has not looked at yet
         self.window, self.epoch_window, self.epoch_metrics = Window(), Window(), task.new_metrics()
@@ -354,7 +355,9 @@ class Trainer:
         model = self.average.module if self.average is not None and averaged else self.model
         between = self._save_if_told_to_end if split == "val" else lambda: None
         metrics = evaluate(self.task, model, batches, self.device, self.cfg.amp, between, self.world).compute()
-        baseline = self.task.baseline(self.data, split).get(self.cfg.trainer.monitor.rpartition("/")[2])
+        if split not in self.baselines:  # a whole text is counted for it
+            self.baselines[split] = self.task.baseline(self.data, split)
+        baseline = self.baselines[split].get(self.cfg.trainer.monitor.rpartition("/")[2])
         named = {f"{split}/{name}": value for name, value in metrics.items()}
         return named if baseline is None else named | {f"{split}/baseline": baseline}
 
