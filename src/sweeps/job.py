@@ -1,6 +1,5 @@
 """One run of a sweep, in whatever process a launcher put it: claim its folder, do what is left, say how it went."""
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -99,17 +98,6 @@ def failed(name: str, error: Exception) -> Exception:
 def say(line: str) -> None:
     """Put a line on the console, also between those of a run."""
     print(line, file=sys.stderr, flush=True)
-
-
-def best_of(folder: Path) -> float | None:
-    """The best value of the monitored metric in a run's summary; none where there is none."""
-    from src.config import read_config
-
-    try:
-        best = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["best"]
-        return best.get(read_config(folder).trainer.monitor)
-    except (OSError, ValueError, KeyError, RequestError):
-        return None
 
 
 def gpu_in_turn(number: int) -> str:

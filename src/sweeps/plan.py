@@ -12,7 +12,7 @@ from typing import Any
 from src.arguments import NOT_IDENTITY, names_run
 from src.config import Config, read_config
 from src.errors import RequestError
-from src.tracking.run_folder import end_of, holds_run
+from src.tracking.run_folder import end_of, holds_run, noted
 
 
 @dataclass(frozen=True)
@@ -44,20 +44,12 @@ class Job:
     @property
     def refused(self) -> bool:
         """Whether it FAILED because of what it was asked, and not because of how it went."""
-        return failure(self.folder).startswith("wrong request")
+        return noted(self.folder).startswith("wrong request")
 
 
 def label(overrides: Iterable[str]) -> str:
     """What was typed for a run, without what names no run."""
     return " ".join(override for override in overrides if names_run(override)) or "defaults"
-
-
-def failure(folder: Path) -> str:
-    """The reason in the last line of ``FAILED``, or nothing."""
-    with suppress(OSError, UnicodeDecodeError):
-        last = (folder / "FAILED").read_text(encoding="utf-8").rstrip().rpartition("\n")[2]
-        return last.removeprefix("reason: ")
-    return ""
 
 
 def run_folder(sweep: Path, overrides: Sequence[str], identity: Mapping[str, Any] | Sequence[str]) -> Path:

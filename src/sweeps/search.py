@@ -5,17 +5,19 @@ one study. Hydra's own sweeper for Optuna needs an Optuna below 3, and gives a t
 could find it again.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 
 from src.errors import RequestError
-from src.sweeps.job import best_of, say
+from src.sweeps.job import say
 from src.sweeps.plan import Job, label
-from src.sweeps.sweeper import busy
+from src.tracking.run_folder import is_held
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -36,6 +38,8 @@ def search(sweeper: "FolderSweeper", varied: Sequence[Override]) -> list[Job]:
     Raises:
         RequestError: Optuna is missing, its storage cannot be used, or nothing is left to be searched.
     """
+    if find_spec("optuna") is None:
+        raise RequestError("sweep=optuna needs Optuna: pip install -e '.[optuna]'")
     options, name = sweeper.composed.sweep.search, sweeper.composed.sweep.name
     space = {o.get_key_element(): distribution(o) for o in varied if o.is_sweep_override()}
     if not space:
@@ -69,12 +73,9 @@ def open_study(storage: str, folder: Path, name: str, mode: str) -> "Study":
     """Open the study, or take part in it.
 
     Raises:
-        RequestError: Optuna is not installed, or the storage cannot be used.
+        RequestError: the storage cannot be used.
     """
-    try:
-        import optuna
-    except ImportError as error:
-        raise RequestError("sweep=optuna needs Optuna: pip install -e '.[optuna]'") from error
+    import optuna
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
 
@@ -109,7 +110,7 @@ def left_over(study: "Study", sweeper: "FolderSweeper", retry_failed: bool) -> l
     retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
     for trial in trials:
         overrides = overrides_of(trial)
-        if trial.state is TrialState.RUNNING and overrides and not busy(sweeper.job(overrides)):
+        if trial.state is TrialState.RUNNING and overrides and not is_held(sweeper.job(overrides).folder):
             found.append((trial.number, overrides))
         elif trial.state is TrialState.FAIL and overrides and retry_failed and trial.number not in retried:
             notes = {OVERRIDES: overrides, RETRY_OF: trial.number}
@@ -129,7 +130,7 @@ def tell(study: "Study", number: int, job: Job) -> None:
     from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
-    value = best_of(job.folder) if job.state in ("DONE", "PRUNED") else None
+    value = best_value(job) if job.state in ("DONE", "PRUNED") else None
     with suppress(UpdateFinishedTrialError):  # another worker told it at this moment, from the same folder
         if value is not None:
             study.tell(number, value, skip_if_finished=True)
@@ -137,12 +138,19 @@ def tell(study: "Study", number: int, job: Job) -> None:
             study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
 
+def best_value(job: Job) -> float | None:
+    """The best value of the monitored metric in a run's summary; none where there is none."""
+    assert job.config is not None
+    try:
+        best = json.loads((job.folder / "summary.json").read_text(encoding="utf-8"))["best"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return best.get(job.config.trainer.monitor)
+
+
 def distribution(override: Override) -> "BaseDistribution":
     """What Optuna draws from, of Hydra's ``choice``, ``range`` and ``interval``; ``tag(log, …)`` on a log scale."""
-    try:
-        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-    except ImportError as error:
-        raise RequestError("sweep=optuna needs Optuna: pip install -e '.[optuna]'") from error
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value: Any = override.value()
     log = "log" in getattr(value, "tags", ())

@@ -35,7 +35,7 @@ from src.sweeps import refresh
 from src.sweeps.job import STOPPED, InSweeper, failed, say
 from src.sweeps.plan import Job, identity, run_folder, strangers
 from src.sweeps.watch import Watch
-from src.tracking.run_folder import InUseError, lock_folder, note_failure
+from src.tracking.run_folder import is_held, note_failure
 
 LAUNCHES = 2
 """Times that a run is handed to the launcher if the process that made it dies (killed, or out of memory)."""
@@ -190,9 +190,9 @@ class FolderSweeper(Sweeper):
                 say(f"error: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
                 died = True
             self.launched += len(jobs)
-            while died and any(busy(job) for job in jobs):  # the others, which the launcher has left alone
+            while died and any(is_held(job.folder) for job in jobs):  # the others, which the launcher has left alone
                 time.sleep(0.5)
-            jobs = [job for job in jobs if not (job.ended(began) or busy(job))]
+            jobs = [job for job in jobs if not (job.ended(began) or is_held(job.folder))]
             if not died or not jobs or self.stopped:
                 return
             if launch < LAUNCHES:
@@ -225,17 +225,6 @@ def wanted(job: Job) -> bool:
     return job.state in ("new", "begun") or (job.state == "FAILED" and job.config.sweep.retry_failed)
 
 
-def busy(job: Job) -> bool:
-    """Whether another process is making the run."""
-    if not job.folder.is_dir():
-        return False
-    try:
-        with lock_folder(job.folder):
-            return False
-    except InUseError:
-        return True
-
-
 def refuse(job: Job) -> None:
     """Say that a run was asked for in vain, here and in its folder."""
     assert job.refusal is not None
@@ -260,7 +249,7 @@ def _todo(job: Job, left: bool) -> str:
 def report(jobs: Sequence[Job]) -> None:
     """Raise unless every run came to a good end, here or in another process."""
     failures = [job for job in jobs if job.state == "FAILED"]
-    undone = [job for job in jobs if job.state in ("new", "begun") and not busy(job)]
+    undone = [job for job in jobs if job.state in ("new", "begun") and not is_held(job.folder)]
     if not failures and not undone:
         return
     parts = [f"{len(failures)} of {len(jobs)} runs failed"] if failures else []

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 
 from src.sweeps.job import say
-from src.sweeps.plan import Job, failure
+from src.sweeps.plan import Job
+from src.tracking.run_folder import noted
 
 SECONDS = 0.5
 """Between two looks."""
@@ -48,6 +49,6 @@ class Watch(AbstractContextManager["Watch"]):
             self.left.remove(job)
             count = f"{self.total - len(self.left)} of {self.total}"
             if job.state == "FAILED":
-                say(f"error: {job.label}: {failure(job.folder)} ({count}; {job.folder / 'FAILED'})")
+                say(f"error: {job.label}: {noted(job.folder)} ({count}; {job.folder / 'FAILED'})")
             else:
                 say(f"{job.state} {job.label} ({count})")

@@ -41,6 +41,16 @@ def note_failure(folder: Path, error: BaseException) -> None:
         write_atomic(folder / "FAILED", f"{text}\n\nreason: {reason_of(error)}\n")
 
 
+def noted(folder: Path, end: str = "FAILED", longest: int = 160) -> str:
+    """Why a run ended, as the last line of its marker has it; nothing where there is none, or it cannot be read."""
+    try:
+        lines = (folder / end).read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return ""
+    words = next((line.strip() for line in reversed(lines) if line.strip()), "").removeprefix("reason: ")
+    return words if len(words) <= longest else f"{words[:longest]}…"
+
+
 _claimed: set[str] = set()  # folders that this process keeps for the run it is about to make
 
 
@@ -91,6 +101,25 @@ def _locked(descriptor: int) -> bool:
             time.sleep(0.02)
         except OSError:  # a network file system without locks
             return True
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process is writing to a run (see `lock_folder`); no, where the file system knows no locks."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(
+            descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB
+        )  # shared: two may ask at once
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 class RunFolder:

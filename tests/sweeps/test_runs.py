@@ -7,7 +7,8 @@ import pytest
 from made_sweep import NOT_FINITE, OUT_OF_MEMORY, make_run
 
 from src.errors import RequestError
-from src.sweeps.report.runs import CUT_OFF, DONE, FAILED, PRUNED, RUNNING, read_runs, reason_of
+from src.sweeps.report.runs import CUT_OFF, DONE, FAILED, PRUNED, RUNNING, read_runs
+from src.tracking.run_folder import noted
 
 
 def only(folder):
@@ -26,8 +27,9 @@ def only(folder):
         ("", ""),
     ],
 )
-def test_a_failure_is_told_in_a_few_words(text, reason):
-    assert reason_of(text) == reason
+def test_a_failure_is_told_in_a_few_words(tmp_path, text, reason):
+    (tmp_path / "FAILED").write_text(text)
+    assert noted(tmp_path) == reason
 
 
 def test_a_run_that_is_over_says_how_and_why(tmp_path):

@@ -1,6 +1,5 @@
 """The runs below a folder, read from their own files only, at any moment of their lives."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -12,11 +11,12 @@ import yaml
 
 from src.errors import RequestError
 from src.tracking.metrics_file import read_metrics
-from src.tracking.run_folder import MARKS
+from src.tracking.run_folder import ENDS, MARKS, end_of, is_held, noted
 
-DONE, FAILED, PRUNED, RUNNING, CUT_OFF = STATES = ("DONE", "FAILED", "PRUNED", "running", "cut off")
-"""How a run ended, or that it did not; the first three are the names of the files that say so."""
-ENDS = STATES[:3]
+DONE, FAILED, PRUNED = ENDS
+RUNNING, CUT_OFF = "running", "cut off"
+STATES = (*ENDS, RUNNING, CUT_OFF)
+"""How a run ended, or that it did not."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def run_folders(folder: Path) -> Iterator[Path]:
     """The folders at or below this one that hold a run; what lies below a run is its own."""
     for path, below, files in os.walk(folder):
         below.sort()
-        if {*MARKS, PRUNED} & set(files):
+        if set(MARKS) & set(files):
             below.clear()
             yield Path(path)
 
@@ -85,12 +85,12 @@ def read_run(folder: Path, name: str) -> Run:
         lines = [line for line in read_metrics(folder / "metrics.jsonl") if isinstance(line, dict)]
     except RequestError:
         troubles.append("metrics.jsonl is damaged")
-    state = next((state for state in ENDS if (folder / state).exists()), None)
+    state = end_of(folder)
     if state is None:
         folder.stat()  # gone?
         state = RUNNING if is_held(folder) else CUT_OFF
     elif state in (FAILED, PRUNED):
-        troubles.insert(0, reason_of((folder / state).read_text(encoding="utf-8", errors="replace")))
+        troubles.insert(0, noted(folder, state))
     best = summary.get("best") or best_of(lines, config)
     last = lines[-1] if lines else {}
     return Run(
@@ -114,30 +114,6 @@ def best_of(lines: list[dict[str, Any]], config: Mapping[str, Any]) -> dict[str,
         return {}
     pick = min if config.get("trainer.mode") == "min" else max
     return {key: value for key, value in pick(evaluated, key=lambda line: line[monitor]).items() if key != "step"}
-
-
-def is_held(folder: Path) -> bool:
-    """Whether a process holds the run's lock, as `RunFolder` takes it; no, where the file system knows no locks."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def reason_of(text: str, longest: int = 160) -> str:
-    """Why a run ended, as the last line of its marker has it: ``reason: out of memory`` below a traceback, say."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    words = lines[-1].strip().removeprefix("reason: ") if lines else ""
-    return words if len(words) <= longest else f"{words[:longest]}…"
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
