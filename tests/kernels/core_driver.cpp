@@ -380,10 +380,10 @@ double error(Problem& problem) {
   for (int i = 0; i < states; ++i) forward.zones[i] = p.zones[i].get();
   forward.output = {output.data(), p.B * p.H, p.H};
   for (int i = 0; i < states; ++i) forward.initial[i] = initial[i].data(), forward.final[i] = last[i].data();
-  cell.forward({forward}, threads);
+  cell.forward({{forward}}, threads);
   const auto unsaved = output;
   forward.saved = saved.data();
-  cell.forward({forward}, threads);
+  cell.forward({{forward}}, threads);
   if (unsaved != output) return 1e9;
 
   Backward<T> backward{};
@@ -394,7 +394,7 @@ double error(Problem& problem) {
   backward.grad_w_ih = grad_slots.w_ih, backward.grad_b_ih = grad_slots.b_ih;
   backward.grad_w_hh = grad_slots.more.levels[0].w_hh, backward.grad_b_hh = grad_slots.more.levels[0].b_hh;
   backward.grad_more = grad_slots.more;
-  cell.backward({backward}, threads);
+  cell.backward({{backward}}, threads);
 
   double loss = 0;
   for (size_t i = 0; i < output.size(); ++i) loss += double(output[i]) * p.grad_output[i];

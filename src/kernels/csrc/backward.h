@@ -60,25 +60,51 @@ struct WeightGradients {
     if (pass.grad_w_hh)
       add_outer_sum(count, product_line, [&](int64_t k) { return h[k]; }, 0, products, pass.hidden, w_hh.data(), b_hh.data());
   }
+};
 
-  // The sum over the jobs of each pass.
-  static void add_up(const std::vector<WeightGradients>& found, const std::vector<int64_t>& pass_of, const std::vector<Backward<T>>& passes) {
-    const auto add = [](const std::vector<T>& from, T* to) {
-      for (size_t k = 0; to && k < from.size(); ++k) to[k] += from[k];
-    };
-    for (const auto& pass : passes) {
-      const int64_t H = pass.hidden;
-      if (pass.grad_w_ih) std::fill_n(pass.grad_w_ih, Cell::inputs * H * pass.input, T(0));
-      if (pass.grad_w_hh) std::fill_n(pass.grad_w_hh, Cell::products * H * H, T(0));
-      if (pass.grad_b_ih) std::fill_n(pass.grad_b_ih, Cell::inputs * H, T(0));
-      if (pass.grad_b_hh) std::fill_n(pass.grad_b_hh, Cell::products * H, T(0));
-    }
-    for (size_t i = 0; i < found.size(); ++i) {
-      const Backward<T>& pass = passes[pass_of[i]];
-      add(found[i].w_ih, pass.grad_w_ih), add(found[i].w_hh, pass.grad_w_hh);
-      add(found[i].b_ih, pass.grad_b_ih), add(found[i].b_hh, pass.grad_b_hh);
+// The gradients of all layers' weights, found job by job.
+template <class Cell, class T>
+class Found {
+ public:
+  template <class JobType>
+  Found(const Layers<Backward<T>>& layers, const std::vector<JobType>& jobs) : layers_(layers) {
+    for (const JobType& job : jobs) pass_of_.push_back(job.pass);
+    for (const auto& passes : layers) {
+      parts_.emplace_back();
+      for (int64_t pass : pass_of_) parts_.back().emplace_back(passes[pass]);
     }
   }
+
+  WeightGradients<Cell, T>& at(int64_t layer, int64_t job) { return parts_[layer][job]; }
+
+  // Writes the sum over the jobs of each pass.
+  void add_up() const {
+    for (size_t layer = 0; layer < layers_.size(); ++layer) {
+      for (const auto& pass : layers_[layer]) clear(pass);
+      for (size_t job = 0; job < pass_of_.size(); ++job) {
+        const Backward<T>& pass = layers_[layer][pass_of_[job]];
+        const WeightGradients<Cell, T>& part = parts_[layer][job];
+        add(part.w_ih, pass.grad_w_ih), add(part.w_hh, pass.grad_w_hh);
+        add(part.b_ih, pass.grad_b_ih), add(part.b_hh, pass.grad_b_hh);
+      }
+    }
+  }
+
+ private:
+  static void clear(const Backward<T>& pass) {
+    const int64_t H = pass.hidden;
+    if (pass.grad_w_ih) std::fill_n(pass.grad_w_ih, Cell::inputs * H * pass.input, T(0));
+    if (pass.grad_w_hh) std::fill_n(pass.grad_w_hh, Cell::products * H * H, T(0));
+    if (pass.grad_b_ih) std::fill_n(pass.grad_b_ih, Cell::inputs * H, T(0));
+    if (pass.grad_b_hh) std::fill_n(pass.grad_b_hh, Cell::products * H, T(0));
+  }
+  static void add(const std::vector<T>& from, T* to) {
+    for (size_t k = 0; to && k < from.size(); ++k) to[k] += from[k];
+  }
+
+  const Layers<Backward<T>>& layers_;
+  std::vector<int64_t> pass_of_;
+  std::vector<std::vector<WeightGradients<Cell, T>>> parts_;
 };
 
 // Whether the gradients of the weights are added up while the sweep goes on: as long as they fit a thread's cache beside all
@@ -196,25 +222,13 @@ void weight_gradients(const Backward<T>& pass, const GateGradients<Cell, T>& gra
   }
 }
 
+// One layer whose weights' gradients are found behind the sweep.
 template <class Cell, class T>
-void backward(const std::vector<Backward<T>>& passes, const Parallel& parallel) {
-  std::vector<BackwardWeights<Cell, T>> weights;
-  for (const auto& pass : passes) weights.emplace_back(pass);
-  const std::vector<Job> jobs = slice_passes(passes, parallel.threads);
-  if (!passes.empty() && adds_while_sweeping<Cell>(passes[0])) {
-    std::vector<WeightGradients<Cell, T>> found;
-    std::vector<int64_t> pass_of;
-    for (const Job& job : jobs) found.emplace_back(passes[job.pass]), pass_of.push_back(job.pass);
-    parallel.run(int64_t(jobs.size()), [&](int64_t i) {
-      const Backward<T>& pass = passes[jobs[i].pass];
-      const int64_t rows = jobs[i].slice.rows(), together = 2 * steps_together(rows);
-      GateGradients<Cell, T> gradients(pass, rows * together);
-      backward_slice<Cell>(pass, weights[jobs[i].pass], gradients, &found[i], jobs[i].slice, together);
-    });
-    return WeightGradients<Cell, T>::add_up(found, pass_of, passes);
-  }
+void backward_then_products(const std::vector<Backward<T>>& passes, const Parallel& parallel) {
+  const std::vector<BackwardWeights<Cell, T>> weights(passes.begin(), passes.end());
   std::vector<GateGradients<Cell, T>> gradients;
   for (const auto& pass : passes) gradients.emplace_back(pass, pass.timeline->entries());
+  const std::vector<Job> jobs = slice_passes(passes, parallel.threads);
   parallel.run(int64_t(jobs.size()), [&](int64_t i) {
     const int64_t pass = jobs[i].pass, together = steps_together(jobs[i].slice.rows());
     backward_slice<Cell>(passes[pass], weights[pass], gradients[pass], static_cast<WeightGradients<Cell, T>*>(nullptr), jobs[i].slice, together);
@@ -223,6 +237,27 @@ void backward(const std::vector<Backward<T>>& passes, const Parallel& parallel) 
   parallel.run(parts * int64_t(passes.size()), [&](int64_t i) {
     weight_gradients<Cell>(passes[i / parts], gradients[i / parts], i % parts, parts);
   });
+}
+
+template <class Cell, class T>
+void backward(const Layers<Backward<T>>& layers, const Parallel& parallel) {
+  const auto adds = [](const std::vector<Backward<T>>& passes) { return adds_while_sweeping<Cell>(passes[0]); };
+  if (!std::all_of(layers.begin(), layers.end(), adds)) {
+    for (auto passes = layers.rbegin(); passes != layers.rend(); ++passes) backward_then_products<Cell>(*passes, parallel);
+    return;
+  }
+  std::vector<std::vector<BackwardWeights<Cell, T>>> weights;
+  for (const auto& passes : layers) weights.emplace_back(passes.begin(), passes.end());
+  const std::vector<Job> jobs = slice_passes(layers[0], parallel.threads);
+  Found<Cell, T> found(layers, jobs);
+  parallel.run(int64_t(jobs.size()), [&](int64_t i) {
+    const int64_t pass = jobs[i].pass, rows = jobs[i].slice.rows(), together = 2 * steps_together(rows);
+    for (int64_t layer = int64_t(layers.size()) - 1; layer >= 0; --layer) {
+      GateGradients<Cell, T> gradients(layers[layer][pass], rows * together);
+      backward_slice<Cell>(layers[layer][pass], weights[layer][pass], gradients, &found.at(layer, i), jobs[i].slice, together);
+    }
+  });
+  found.add_up();
 }
 
 }  // namespace deep_rnn

@@ -236,6 +236,7 @@ std::vector<Tensor> unroll_typed(const Tensor& x, const OptionalTensor& lengths,
   const std::vector<Timeline> times = timelines(sizes, lengths);
   const std::vector<Tensor> weights = contiguous(weights_in), before = contiguous(initial);
   std::vector<Tensor> after, saved, inputs{with_dense_features(x)};
+  Layers<Forward<T>> layers;
   for (int64_t layer = 0; layer < sizes.layers; ++layer) {
     const int64_t hidden = sizes.hiddens[layer];
     const Tensor output = empty(shape(sizes, {sizes.steps, sizes.batch, sizes.directions * hidden}), x.options());
@@ -261,8 +262,12 @@ std::vector<Tensor> unroll_typed(const Tensor& x, const OptionalTensor& lengths,
         passes.push_back(pass);
       }
     }
-    cell.forward(passes, torch_threads());
+    layers.push_back(std::move(passes));
     inputs.push_back(output);
+    if (sizes.directions > 1 || layer + 1 == sizes.layers) {  // both directions of a layer read both of the layer below
+      cell.forward(layers, torch_threads());
+      layers.clear();
+    }
   }
   std::vector<Tensor> results{inputs.back()};
   results.insert(results.end(), after.begin(), after.end());
@@ -289,6 +294,8 @@ std::vector<Tensor> unroll_backward_typed(const Tensor& grad_output, TensorList 
   for (const Tensor& w : weights) grad_weights.push_back(wants_weights ? at::empty_like(w) : Tensor());
 
   Tensor grad = with_dense_features(grad_output);
+  Layers<Backward<T>> layers;
+  std::vector<Tensor> grads;  // between the layers: what `layers` points at
   for (int64_t layer = sizes.layers - 1; layer >= 0; --layer) {
     const int64_t hidden = sizes.hiddens[layer], input = sizes.inputs[layer];
     const Tensor from = layer ? saved[places + layer - 1] : with_dense_features(x);
@@ -314,8 +321,12 @@ std::vector<Tensor> unroll_backward_typed(const Tensor& grad_output, TensorList 
         passes.push_back(pass);
       }
     }
-    cell.backward(passes, torch_threads());
-    grad = grad_x[0];
+    layers.insert(layers.begin(), std::move(passes));
+    if (sizes.directions > 1 || layer == 0) {
+      cell.backward(layers, torch_threads());
+      layers.clear();
+    }
+    grads.push_back(grad = grad_x[0]);
     for (int64_t direction = 1; direction < sizes.directions && grad.defined(); ++direction) grad.add_(grad_x[direction]);
   }
   std::vector<Tensor> results;

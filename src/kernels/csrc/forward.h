@@ -52,7 +52,8 @@ void forward_slice(const Forward<T>& pass, const ForwardWeights<Cell, T>& weight
   const Timeline& timeline = *pass.timeline;
   const int64_t H = pass.hidden, rows = slice.rows(), steps = slice.steps(timeline), together = steps_together(rows);
   const int64_t line = Cell::inputs * H, saved_line = kSavedBlocks<Cell> * H;
-  const bool stream = timeline.entries() * saved_line * int64_t(sizeof(T)) > kCacheBytes;
+  // Only whole lines of the cache: one that is half streamed and half stored takes five times as long as either.
+  const bool stream = H % kLanes<T> == 0 && timeline.entries() * saved_line * int64_t(sizeof(T)) > kCacheBytes;
   const Buffer<T> states(Cell::states * rows * H), masked(pass.mask ? rows * H : 0);
   const Buffer<T> gates(together * rows * line), products(Cell::additive ? 0 : rows * Cell::products * H);
 
@@ -112,12 +113,14 @@ void forward_slice(const Forward<T>& pass, const ForwardWeights<Cell, T>& weight
 }
 
 template <class Cell, class T>
-void forward(const std::vector<Forward<T>>& passes, const Parallel& parallel) {
-  std::vector<ForwardWeights<Cell, T>> weights;
-  for (const auto& pass : passes) weights.emplace_back(pass);
-  const std::vector<Job> jobs = slice_passes(passes, parallel.threads);
+void forward(const Layers<Forward<T>>& layers, const Parallel& parallel) {
+  std::vector<std::vector<ForwardWeights<Cell, T>>> weights;
+  for (const auto& passes : layers) weights.emplace_back(passes.begin(), passes.end());
+  const std::vector<Job> jobs = slice_passes(layers[0], parallel.threads);
   parallel.run(int64_t(jobs.size()), [&](int64_t i) {
-    forward_slice<Cell>(passes[jobs[i].pass], weights[jobs[i].pass], jobs[i].slice);
+    const int64_t pass = jobs[i].pass;
+    for (size_t layer = 0; layer < layers.size(); ++layer)
+      forward_slice<Cell>(layers[layer][pass], weights[layer][pass], jobs[i].slice);
   });
 }
 

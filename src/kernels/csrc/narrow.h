@@ -181,12 +181,14 @@ void for_each_group(const Timeline& timeline, const NarrowJob& job, F f) {
 }
 
 template <class Cell, class T>
-void forward_narrow(const std::vector<Forward<T>>& passes, const Parallel& parallel) {
-  const auto jobs = narrow_jobs<T>(passes, parallel.threads);
+void forward_narrow(const Layers<Forward<T>>& layers, const Parallel& parallel) {
+  const auto jobs = narrow_jobs<T>(layers[0], parallel.threads);
   parallel.run(int64_t(jobs.size()), [&](int64_t i) {
-    const Forward<T>& pass = passes[jobs[i].pass];
-    for_each_group<T>(*pass.timeline, jobs[i], [&](Slice slice, int64_t entry) {
-      narrow_forward<Cell>(pass, slice, pass.saved ? pass.saved + entry * kSavedBlocks<Cell> * pass.hidden : nullptr);
+    for_each_group<T>(*layers[0][jobs[i].pass].timeline, jobs[i], [&](Slice slice, int64_t entry) {
+      for (const auto& passes : layers) {
+        const Forward<T>& pass = passes[jobs[i].pass];
+        narrow_forward<Cell>(pass, slice, pass.saved ? pass.saved + entry * kSavedBlocks<Cell> * pass.hidden : nullptr);
+      }
     });
   });
 }
@@ -211,16 +213,101 @@ void narrow_step_back(int64_t hidden, const T* saved, const T* grad_output, int6
   }
 }
 
+// The gradient of a weight [lines, width], kept apart for each lane until the sweep is over: adding across lanes at every
+// step would cost more than the products.
+template <class T>
+class LaneSums {
+ public:
+  static constexpr int L = kLanes<T>, kRows = kVectorRegisters >= 32 ? 4 : 2, kColumns = kVectorRegisters >= 32 ? 6 : 4;
+
+  LaneSums(int64_t lines, int64_t width) : lines_(lines), width_(width), sums_(lines * width * L), bias_(lines * L) {
+    std::fill_n(sums_.get(), lines * width * L, T(0));
+    std::fill_n(bias_.get(), lines * L, T(0));
+  }
+
+  // Adds a[step][line] * b[step][column] of some steps, vectors all of them.
+  void add(int64_t steps, const T* a, const T* b) {
+    for (int64_t line = 0; line < lines_; line += kRows)
+      with_constant<kRows>(lines_ - line, [&](auto rows) {
+        add_bias<rows>(steps, a + line * L, line);
+        for (int64_t column = 0; column < width_; column += kColumns)
+          with_constant<kColumns>(width_ - column, [&](auto columns) {
+            add_tile<rows, columns>(steps, a + line * L, b + column * L, sums_.get() + (line * width_ + column) * L);
+          });
+      });
+  }
+
+  void add_to(T* weight, T* bias) const {
+    for (int64_t i = 0; i < lines_ * width_; ++i) weight[i] += across(sums_.get() + i * L);
+    for (int64_t i = 0; i < lines_; ++i) bias[i] += across(bias_.get() + i * L);
+  }
+
+ private:
+  template <int Rows>
+  void add_bias(int64_t steps, const T* a, int64_t line) {
+    Vec<T> sum[Rows];
+    for (int r = 0; r < Rows; ++r) sum[r] = load(bias_.get() + (line + r) * L);
+    for (int64_t k = 0; k < steps; ++k)
+      for (int r = 0; r < Rows; ++r) sum[r] += load(a + (k * lines_ + r) * L);
+    for (int r = 0; r < Rows; ++r) store(bias_.get() + (line + r) * L, sum[r]);
+  }
+
+  template <int Rows, int Columns>
+  void add_tile(int64_t steps, const T* a, const T* b, T* to) const {
+    Vec<T> sum[Rows][Columns];
+#pragma GCC unroll 4
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 6
+      for (int c = 0; c < Columns; ++c) sum[r][c] = load(to + (r * width_ + c) * L);
+    for (int64_t k = 0; k < steps; ++k) {
+      Vec<T> right[Columns];
+#pragma GCC unroll 6
+      for (int c = 0; c < Columns; ++c) right[c] = load(b + (k * width_ + c) * L);
+#pragma GCC unroll 4
+      for (int r = 0; r < Rows; ++r) {
+        const Vec<T> left = load(a + (k * lines_ + r) * L);
+#pragma GCC unroll 6
+        for (int c = 0; c < Columns; ++c) sum[r][c] += left * right[c];
+      }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 6
+      for (int c = 0; c < Columns; ++c) store(to + (r * width_ + c) * L, sum[r][c]);
+  }
+
+  static T across(const T* from) {
+    T sum = 0;
+    for (int i = 0; i < L; ++i) sum += from[i];
+    return sum;
+  }
+
+  int64_t lines_, width_;
+  Buffer<T> sums_, bias_;
+};
+
+// A pass's weights as the sweep back reads them, both turned, and their gradients lane by lane.
 template <class Cell, class T>
-void narrow_backward(const Backward<T>& pass, Slice slice, const T* saved, const T* w_hh, const Packed<T>& w_ih,
-                     WeightGradients<Cell, T>& gradients) {
+struct NarrowWeights {
+  std::vector<T> w_ih, w_hh;
+  LaneSums<T> grad_ih, grad_hh;
+
+  explicit NarrowWeights(const Backward<T>& pass)
+      : w_ih(pass.grad_x.data ? turned(pass.w_ih, Cell::inputs * pass.hidden, pass.input) : std::vector<T>()),
+        w_hh(turned(pass.w_hh, Cell::products * pass.hidden, pass.hidden)),
+        grad_ih(pass.grad_w_ih ? Cell::inputs * pass.hidden : 0, pass.input),
+        grad_hh(pass.grad_w_hh ? Cell::products * pass.hidden : 0, pass.hidden) {}
+};
+
+template <class Cell, class T>
+void narrow_backward(const Backward<T>& pass, Slice slice, const T* saved, NarrowWeights<Cell, T>& weights) {
   constexpr int L = kLanes<T>;
-  constexpr int64_t together = 8;  // steps whose gate gradients are kept before they meet x, h and w_ih
+  constexpr int64_t together = 8;  // steps whose gate gradients are kept before they meet x and h
   const NarrowGroup<T> group(pass, slice);
-  const int64_t H = pass.hidden, I = pass.input, inputs = gradients.inputs, products = gradients.products;
+  const int64_t H = pass.hidden, I = pass.input, inputs = Cell::inputs * H, products = Cell::products * H;
   const Buffer<T> carry(Cell::states * H * L), masked(pass.mask ? H * L : 0), grad_output(pass.grad_output.data ? H * L : 0);
-  const Buffer<T> dx(inputs * L), dp(Cell::additive ? 0 : products * L), h(H * L);
-  const Buffer<T> dx_lines(together * L * inputs), dp_lines(Cell::additive ? 0 : together * L * products), h_lines(together * L * H);
+  const Buffer<T> dx(together * inputs * L), dp(Cell::additive ? 0 : together * products * L), x(together * I * L), h(together * H * L);
+  const Buffer<T> grad_x(pass.grad_x.data ? I * L : 0);
   for (int i = 0; i < Cell::states; ++i) {
     if (pass.grad_final[i])
       group.read_rows(pass.grad_final[i], carry.get() + i * H * L);
@@ -229,44 +316,37 @@ void narrow_backward(const Backward<T>& pass, Slice slice, const T* saved, const
   }
   for (int64_t step = 0; step < group.steps; ++step) saved += kSavedBlocks<Cell> * H * group.running(step);
 
-  for (int64_t stop = group.steps; stop > 0; stop = std::max<int64_t>(0, stop - together)) {
-    const T *x_of[together * L], *dx_of[together * L], *h_of[together * L];
-    T* grad_x_of[together * L];
-    int64_t entries = 0;
-    for (int64_t step = stop - 1; step >= std::max<int64_t>(0, stop - together); --step) {
-      const int64_t running = group.running(step);
+  for (int64_t stop = group.steps; stop > 0; stop -= std::min(stop, together)) {
+    const int64_t start = std::max<int64_t>(0, stop - together);
+    for (int64_t step = stop - 1; step >= start; --step) {
+      const int64_t running = group.running(step), place = step - start;
+      T *step_dx = dx.get() + place * inputs * L, *step_dp = Cell::additive ? step_dx : dp.get() + place * products * L;
+      const T* lines[L];
       saved -= kSavedBlocks<Cell> * H * running;
       if (pass.grad_output.data) {
-        const T* lines[L];
         group.lines_of(pass.grad_output, step, lines);
         to_lanes(lines, running, H, grad_output.get(), L);
       }
-      narrow_step_back<Cell>(H, saved, grad_output.get(), running, carry.get(), dx.get(), dp.get());
-      const T* to_h = Cell::additive ? dx.get() : dp.get();
-      multiply_lanes<1>(w_hh, H, products, to_h, pass.mask ? Start::zero : Start::out, (pass.mask ? masked : carry).get(), L);
+      narrow_step_back<Cell>(H, saved, grad_output.get(), running, carry.get(), step_dx, step_dp);
+      multiply_lanes<1>(weights.w_hh.data(), H, products, step_dp, pass.mask ? Start::zero : Start::out, (pass.mask ? masked : carry).get(), L);
       for (int64_t i = 0; pass.mask && i < H * L; ++i) carry.get()[i] += group.mask.get()[i] * masked.get()[i];
 
       const Lanes<T> lanes(running);
       for (int64_t unit = 0; unit < H; ++unit) {
         Vec<T> value = lanes.load(saved + (kActivations<Cell> * H + unit) * running);
         if (pass.mask) value *= load(group.mask.get() + unit * L);
-        store(h.get() + unit * L, value);
+        store(h.get() + (place * H + unit) * L, value);
       }
-      T *to_dx[L], *to_dp[L], *to_h_lines[L];
-      for (int64_t r = 0; r < running; ++r) {
-        to_dx[r] = dx_lines.get() + (entries + r) * inputs, to_dp[r] = dp_lines.get() + (entries + r) * products;
-        to_h_lines[r] = h_lines.get() + (entries + r) * H, dx_of[entries + r] = to_dx[r], h_of[entries + r] = to_h_lines[r];
-      }
-      from_lanes(dx.get(), running, inputs, to_dx);
-      if (!Cell::additive) from_lanes(dp.get(), running, products, to_dp);
-      from_lanes(h.get(), running, H, to_h_lines);
-      group.lines_of(pass.x, step, x_of + entries);
-      if (pass.grad_x.data) group.lines_of(pass.grad_x, step, grad_x_of + entries);
-      entries += running;
+      group.lines_of(pass.x, step, lines);
+      to_lanes(lines, running, I, x.get() + place * I * L, L);
+      if (!pass.grad_x.data) continue;
+      T* grad_x_lines[L];
+      group.lines_of(pass.grad_x, step, grad_x_lines);
+      multiply_lanes<1>(weights.w_ih.data(), I, inputs, step_dx, Start::zero, grad_x.get(), L);
+      from_lanes(grad_x.get(), running, I, grad_x_lines);
     }
-    if (pass.grad_x.data) multiply(dx_of, grad_x_of, entries, w_ih, Start::zero);
-    gradients.add(entries, pass, [&](int64_t k) { return dx_lines.get() + k * inputs; },
-                  [&](int64_t k) { return Cell::additive ? dx_lines.get() + k * inputs : dp_lines.get() + k * products; }, x_of, h_of);
+    weights.grad_ih.add(stop - start, dx.get(), x.get());
+    weights.grad_hh.add(stop - start, (Cell::additive ? dx : dp).get(), h.get());
   }
 
   for (int i = 0; i < Cell::states; ++i)
@@ -277,21 +357,26 @@ void narrow_backward(const Backward<T>& pass, Slice slice, const T* saved, const
 }
 
 template <class Cell, class T>
-void backward_narrow(const std::vector<Backward<T>>& passes, const Parallel& parallel) {
-  const auto jobs = narrow_jobs<T>(passes, parallel.threads);
-  std::vector<WeightGradients<Cell, T>> found;
-  std::vector<int64_t> pass_of;
-  for (const auto& job : jobs) found.emplace_back(passes[job.pass]), pass_of.push_back(job.pass);
+void backward_narrow(const Layers<Backward<T>>& layers, const Parallel& parallel) {
+  const auto jobs = narrow_jobs<T>(layers[0], parallel.threads);
+  Found<Cell, T> found(layers, jobs);
   parallel.run(int64_t(jobs.size()), [&](int64_t i) {
-    const Backward<T>& pass = passes[jobs[i].pass];
-    const auto w_hh = turned(pass.w_hh, Cell::products * pass.hidden, pass.hidden);
-    const Packed<T> w_ih(pass.grad_x.data ? Cell::inputs * pass.hidden : 0, pass.input);
-    for (int64_t tile = 0; w_ih.depth() && tile < w_ih.tiles(); ++tile) w_ih.pack_tile(tile, pass.w_ih, pass.input, 1);
-    for_each_group<T>(*pass.timeline, jobs[i], [&](Slice slice, int64_t entry) {
-      narrow_backward<Cell>(pass, slice, pass.saved + entry * kSavedBlocks<Cell> * pass.hidden, w_hh.data(), w_ih, found[i]);
+    const int64_t number = jobs[i].pass;
+    std::vector<NarrowWeights<Cell, T>> weights;
+    for (const auto& passes : layers) weights.emplace_back(passes[number]);
+    for_each_group<T>(*layers[0][number].timeline, jobs[i], [&](Slice slice, int64_t entry) {
+      for (int64_t layer = int64_t(layers.size()) - 1; layer >= 0; --layer) {
+        const Backward<T>& pass = layers[layer][number];
+        narrow_backward<Cell>(pass, slice, pass.saved + entry * kSavedBlocks<Cell> * pass.hidden, weights[layer]);
+      }
     });
+    for (size_t layer = 0; layer < layers.size(); ++layer) {
+      WeightGradients<Cell, T>& sums = found.at(layer, i);
+      weights[layer].grad_ih.add_to(sums.w_ih.data(), sums.b_ih.data());
+      weights[layer].grad_hh.add_to(sums.w_hh.data(), sums.b_hh.data());
+    }
   });
-  WeightGradients<Cell, T>::add_up(found, pass_of, passes);
+  found.add_up();
 }
 
 }  // namespace deep_rnn

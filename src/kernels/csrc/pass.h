@@ -79,6 +79,11 @@ struct Backward : Pass<T> {
   More<T*> grad_more;
 };
 
+// Passes of some layers, from the bottom up, as many in each. Pass i of a layer reads, row by row, what pass i of the layer
+// below writes and nothing else of it, so that a slice of the batch can be led through all layers by one thread.
+template <class PassType>
+using Layers = std::vector<std::vector<PassType>>;
+
 // Saved blocks of an entry: the cell's activations, in the place of its gate inputs, then the state before the step.
 template <class Cell>
 constexpr int kActivations = std::max(Cell::inputs, Cell::saved);

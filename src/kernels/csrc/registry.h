@@ -9,8 +9,8 @@ template <class T>
 struct CellKernel {
   const char* name;
   CellShape shape;
-  void (*forward)(const std::vector<Forward<T>>&, const Parallel&);
-  void (*backward)(const std::vector<Backward<T>>&, const Parallel&);
+  void (*forward)(const Layers<Forward<T>>&, const Parallel&);    // at least one layer
+  void (*backward)(const Layers<Backward<T>>&, const Parallel&);  // from the top down
 };
 
 // Null if there is none of that name. Compiled for float and for double, in a file each.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <optional>
 
 #include "backward.h"
 #include "cells.h"
@@ -14,39 +15,58 @@
 
 namespace deep_rnn {
 
-template <class Cell, class T>
-void forward_of(const std::vector<Forward<T>>& passes, const Parallel& parallel) {
-  (!passes.empty() && is_narrow(passes[0]) ? forward_narrow<Cell, T> : forward<Cell, T>)(passes, parallel);
-}
-
-template <class Cell, class T>
-void backward_of(const std::vector<Backward<T>>& passes, const Parallel& parallel) {
-  (!passes.empty() && is_narrow(passes[0]) ? backward_narrow<Cell, T> : backward<Cell, T>)(passes, parallel);
-}
-
 template <class T, class Cell>
 constexpr WalkedCell<T> kWalked = {shape_of<Cell>(), row_functions<Cell, T>()};
+
+template <class Cell, class T>
+void forward_walked(const Layers<Forward<T>>& layers, const Parallel& parallel) {
+  for (const auto& passes : layers) walk_forward(kWalked<T, Cell>, passes, parallel);
+}
+
+template <class Cell, class T>
+void backward_walked(const Layers<Backward<T>>& layers, const Parallel& parallel) {
+  for (auto passes = layers.rbegin(); passes != layers.rend(); ++passes) walk_backward(kWalked<T, Cell>, *passes, parallel);
+}
+
+// Whether the plain drivers can run the layers, or something is asked for that only the walk does.
+template <class PassType>
+bool are_plain(const Layers<PassType>& layers) {
+  return !layers[0].empty() && !layers[0][0].walks();
+}
+
+// Whether the layers are narrow, all alike; else each is to be run by itself.
+template <class PassType>
+std::optional<bool> narrow_alike(const Layers<PassType>& layers) {
+  const bool first = is_narrow(layers[0][0]);
+  for (const auto& passes : layers)
+    if (is_narrow(passes[0]) != first) return std::nullopt;
+  return first;
+}
+
+template <class Cell, class T>
+void forward_of(const Layers<Forward<T>>& layers, const Parallel& parallel) {
+  if (!are_plain(layers)) return forward_walked<Cell>(layers, parallel);
+  if (const auto narrow = narrow_alike(layers)) return (*narrow ? forward_narrow<Cell, T> : forward<Cell, T>)(layers, parallel);
+  for (const auto& passes : layers) forward_of<Cell, T>({passes}, parallel);
+}
+
+template <class Cell, class T>
+void backward_of(const Layers<Backward<T>>& layers, const Parallel& parallel) {
+  if (!are_plain(layers)) return backward_walked<Cell>(layers, parallel);
+  if (const auto narrow = narrow_alike(layers)) return (*narrow ? backward_narrow<Cell, T> : backward<Cell, T>)(layers, parallel);
+  for (auto passes = layers.rbegin(); passes != layers.rend(); ++passes) backward_of<Cell, T>({*passes}, parallel);
+}
 
 // A cell for the walk, which does everything.
 template <class T, class Cell>
 constexpr CellKernel<T> walked(const char* name) {
-  return {name, shape_of<Cell>(),
-          [](const std::vector<Forward<T>>& passes, const Parallel& parallel) { walk_forward(kWalked<T, Cell>, passes, parallel); },
-          [](const std::vector<Backward<T>>& passes, const Parallel& parallel) { walk_backward(kWalked<T, Cell>, passes, parallel); }};
+  return {name, shape_of<Cell>(), forward_walked<Cell, T>, backward_walked<Cell, T>};
 }
 
-// A cell for the plain drivers, where nothing is asked for that it does not do.
+// A cell for the plain drivers, where nothing is asked for that they do not do.
 template <class T, class Cell>
 constexpr CellKernel<T> plain(const char* name) {
-  return {name, shape_of<Cell>(),
-          [](const std::vector<Forward<T>>& passes, const Parallel& parallel) {
-            if (passes.empty() || passes[0].walks()) return walk_forward(kWalked<T, Cell>, passes, parallel);
-            forward_of<Cell>(passes, parallel);
-          },
-          [](const std::vector<Backward<T>>& passes, const Parallel& parallel) {
-            if (passes.empty() || passes[0].walks()) return walk_backward(kWalked<T, Cell>, passes, parallel);
-            backward_of<Cell>(passes, parallel);
-          }};
+  return {name, shape_of<Cell>(), forward_of<Cell, T>, backward_of<Cell, T>};
 }
 
 template <class T>
