@@ -4,6 +4,7 @@
     python scripts/benchmark.py                     a listed subset of sizes and all other sections, within an hour
     python scripts/benchmark.py --full              the whole grid
     python scripts/benchmark.py --only scaling      one section, or several: --only options,step
+    python scripts/benchmark.py --only cuda         on a GPU: whether compiled chunks are faster than the loop
     python scripts/benchmark.py --sizes 64x2x100x32 sizes of your own: units x layers x steps x sequences
     python scripts/benchmark.py --show              the tables of what was saved, for README
 
@@ -21,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarking import epoch, machine, models, options, scaling, sizes, step
+from benchmarking import cuda, epoch, machine, models, options, scaling, sizes, step
 from benchmarking.cases import CELLS, Size
 from benchmarking.section import Plan, Row, Section
 
@@ -34,6 +35,7 @@ SECTIONS: dict[str, Section] = {
     "models": models.SECTION,
     "step": step.SECTION,
     "epoch": epoch.SECTION,
+    "cuda": cuda.SECTION,
 }
 
 

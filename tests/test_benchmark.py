@@ -12,9 +12,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "scripts"))
 
 import benchmark as command  # noqa: E402
-from benchmarking import counting, machine, scaling, timing  # noqa: E402
+from benchmarking import counting, cuda, machine, scaling, timing  # noqa: E402
 from benchmarking.cases import TABLE, Case, case, variable_lengths  # noqa: E402
+from benchmarking.section import Plan  # noqa: E402
 from benchmarking.stacks import TORCH_LAYERS  # noqa: E402
+
+from src.kernels import compiled  # noqa: E402
 
 PNG = b"\x89PNG"
 
@@ -192,4 +195,29 @@ def test_a_wrong_request_is_answered_in_one_line_and_measures_nothing(
         sys.exit(command.main())
     assert left.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- compiled chunks on a GPU -----------------------------------------------------------------------------------------
+
+
+def test_the_race_for_a_gpu_runs_and_tells_who_is_faster(monkeypatch, tmp_path):
+    monkeypatch.setattr(compiled, "COMPILER", {"backend": "aot_eager"})
+    plan = Plan("usual", 0.01, ("gru",), ((4, 2, 5, 3),))
+    rows = list(cuda.measure(plan, device="cpu", cells=("mgu", "gru")))
+    assert [row["what"] for row in rows] == ["forward", "forward+backward"] * 2
+    for row in rows:
+        times = row["milliseconds"]
+        assert times.keys() == {"loop", "compiled"} | ({"native"} if row["cell"] == "gru" else set())
+        assert row["ratios"]["compiled"] == pytest.approx(times["loop"]["median"] / times["compiled"]["median"])
+    assert "| mgu | 4x2x5x3 | forward |" in cuda.SECTION.table(rows)
+    cuda.draw(rows, tmp_path / "cuda.png")
+    assert (tmp_path / "cuda.png").read_bytes().startswith(PNG)
+
+
+def test_without_a_gpu_its_section_says_so(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--out", str(tmp_path), "--only", "cuda", "--seconds", "0.01"])
+    assert command.main() == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "--only=cuda: needs an NVIDIA GPU"
     assert list(tmp_path.iterdir()) == []

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from src.kernels.once import only_once
+
 
 class Sweep(NamedTuple):
     """The order in which the steps are visited, and how many rows each has."""
@@ -296,21 +298,5 @@ class Unroll(torch.autograd.Function):
             recurrence = Recurrence(weight, bias, mask, ctx.sweep)
             found = CELLS[ctx.cell].backward(recurrence, states, saved, d_output, d_states)
         results = (found.gates, found.weight, *d_states)
-        if torch.is_grad_enabled():
-            results = FirstOnly.apply(len(results), *results, trace, weight, *first, d_output, *d_last)
-        d_gates, d_weight, *d_first = results
+        d_gates, d_weight, *d_first = only_once("eager", results, (trace, weight, *first, d_output, *d_last))
         return None, None, None, d_gates, None, d_weight, found.bias if bias is not None else None, None, *d_first
-
-
-class FirstOnly(torch.autograd.Function):
-    """Hands the first ``count`` tensors on, and refuses to go back through them to any of the others."""
-
-    @staticmethod
-    def forward(ctx: Any, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """See the class."""
-        return tuple(tensor.view_as(tensor) for tensor in tensors[:count])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        """Raises RuntimeError."""
-        raise RuntimeError("backend=eager has no second derivative; use backend=loop")

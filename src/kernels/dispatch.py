@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd import forward_ad
 
-from src.kernels import eager, fused_backend, loop, native, scan
+from src.kernels import compiled, eager, fused_backend, loop, native, scan
 from src.kernels.call import Call, Result
 from src.kernels.tracing import in_graph, transformed
 
@@ -28,6 +28,7 @@ BACKENDS: dict[str, Backend] = {  # in the order in which `auto` tries them
     "fused": Backend(fused_backend.why_not, fused_backend.run, fused_backend.yields),
     "eager": Backend(eager.why_not, eager.run, eager.yields),
     "native": Backend(native.why_not, native.run),
+    "compiled": Backend(compiled.why_not, compiled.run, compiled.yields),
     "loop": Backend(loop.why_not, loop.run),
     "scan": Backend(scan.why_not, scan.run),
 }

@@ -1,5 +1,6 @@
 """Backend ``loop``: the cell's own ``step``, once a time step; the written truth that all other backends must equal."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,6 +19,11 @@ def why_not(call: Call) -> str | None:
 
 def run(call: Call) -> Result:
     """Unroll one layer in all its directions."""
+    return in_each_direction(call, unroll)
+
+
+def in_each_direction(call: Call, unroll: Callable[[Call, int], tuple[Tensor, Any]]) -> Result:
+    """One layer from what unrolls one direction: outputs [T, B, H'] and the state where the sequence ends."""
     ended = [unroll(call, direction) for direction in range(len(call.layers[0]))]
     outputs, states = zip(*ended, strict=True)
     return Result(outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1), (tuple(states),))

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch._higher_order_ops.scan import scan
 
 from src.kernels.call import Call, Result
-from src.kernels.loop import advance
+from src.kernels.loop import advance, in_each_direction
 from src.kernels.sequence import valid_steps
 from src.kernels.tracing import in_graph
 
@@ -35,9 +35,7 @@ def why_not(call: Call) -> str | None:
 
 def run(call: Call) -> Result:
     """Unroll one layer in all its directions."""
-    ended = [unroll(call, direction) for direction in range(len(call.layers[0]))]
-    outputs, states = zip(*ended, strict=True)
-    return Result(outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1), (tuple(states),))
+    return in_each_direction(call, unroll)
 
 
 def unroll(call: Call, direction: int) -> tuple[Tensor, Any]:
