@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from src.data.cache import Cache, cache_key
@@ -30,6 +31,7 @@ _NOT_IN_KEY = {
     "max_length",
     "keep",
     "crop",
+    "labelled",
     "cooccurrence",
 }
 """Options that leave the cached ids as they are: where the content lies (the fingerprint says what it is), and what
@@ -74,6 +76,11 @@ def build_text(
         encoder = encoder or dataclasses.replace(
             TextEncoder.from_dict(content), max_length=extent.max_length, keep=extent.keep
         )
+    splits = {split: encoded.cut(encoder.max_length, encoder.keep) for split, encoded in whole.items()}
+    chosen = None
+    if fit and extent.labelled is not None:
+        chosen = some(len(splits["train"]), extent.labelled, split_seed)
+        splits["train"] = splits["train"].take(chosen)
     return TextData(
         spec=describe_texts(
             encoder,
@@ -84,12 +91,20 @@ def build_text(
             },
             embedding=_vectors(whole["train"], encoder, options) if fit else None,
         ),
-        splits={split: encoded.cut(encoder.max_length, encoder.keep) for split, encoded in whole.items()},
+        splits=splits,
         whole=whole,
         encoder=encoder,
         read=lambda: source.read(fit),
         crop=extent.crop,
+        chosen=chosen,
     )
+
+
+def some(count: int, labelled: int, seed: int) -> NDArray[np.int64]:
+    """The training examples whose labels are used, in their order."""
+    if labelled > count:
+        raise RequestError(f"data.labelled={labelled}: there are only {count} texts to train on")
+    return np.sort(np.random.default_rng(seed).choice(count, labelled, replace=False))
 
 
 def _encode(corpus: Corpus, encoder: TextEncoder) -> dict[str, EncodedSplit]:

@@ -58,11 +58,12 @@ Keep = Literal["first", "last", "both"]
 
 
 class Extent(NamedTuple):
-    """How much of a text a classifier reads."""
+    """How much of a text a classifier reads, and from how many texts it learns."""
 
     max_length: int | None = None
     keep: Keep = "last"
     crop: int | None = None
+    labelled: int | None = None
 
 
 class TextOptions(DataOptions):
@@ -80,7 +81,7 @@ class TextOptions(DataOptions):
 
     @property
     def extent(self) -> Extent:
-        """How much of a text is read: all."""
+        """How much is read: all."""
         return Extent()
 
     def seed_of_split(self, seed: int) -> int:
@@ -103,13 +104,15 @@ class LabelledTextOptions(TextOptions):
     """Which tokens of a longer text stay; ``both`` keeps half of them from either end."""
     crop: Annotated[int, Field(ge=1)] | None
     """Training reads a window of so many tokens of a longer text, placed anew each epoch; evaluation reads all."""
+    labelled: Annotated[int, Field(ge=1)] | None
+    """Training texts whose labels are used; vocabulary, word vectors and language models are made of all of them."""
     split_seed: Annotated[int, Field(ge=0)] | None
     """Seed of the shuffle before the holdout is cut off; null takes the run's seed."""
 
     @property
     def extent(self) -> Extent:
-        """How much of a text is read."""
-        return Extent(self.max_length, self.keep, self.crop)
+        """How much is read."""
+        return Extent(self.max_length, self.keep, self.crop, self.labelled)
 
     def seed_of_split(self, seed: int) -> int:
         """``split_seed``, or the run's."""

@@ -41,6 +41,10 @@ class EncodedSplit:
         """[N] tokens of each example."""
         return np.diff(self.offsets)
 
+    def take(self, examples: NDArray[np.int64]) -> "EncodedSplit":
+        """Some of the examples."""
+        return EncodedSplit.from_sequences([self[example] for example in examples], self.labels[examples])
+
     def cut(self, max_length: int | None, keep: Literal["first", "last", "both"]) -> "EncodedSplit":
         """Shorten every example to ``max_length``.
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from src.data.base import DataSpec, split_of
@@ -47,6 +49,8 @@ class TextData:
     """The splits before their texts were cut to length, for a task that reads them as one stream."""
     crop: int | None = None
     """Steps of the window that stands for a longer text in training."""
+    chosen: NDArray[np.int64] | None = None
+    """The training examples whose labels are used, by their number in ``whole``; None: all."""
 
     def loader(
         self,
@@ -80,6 +84,8 @@ class TextData:
 
     def text(self, split: str, example: int) -> str:
         """Return a text as it was written; the first call reads the data set."""
+        if split == "train" and self.chosen is not None:
+            example = int(self.chosen[example])
         return self._corpus.splits[split].texts[example]
 
     @cached_property

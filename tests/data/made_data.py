@@ -35,6 +35,7 @@ def make_options(name: str, **changes: Any) -> Any:
         "split_seed": 0,
         "embedding_path": None,
         "crop": None,
+        "labelled": None,
         "cooccurrence": None,
         "cache_dir": None,
     }

@@ -49,6 +49,22 @@ def test_without_a_split_seed_the_run_seed_cuts_the_holdout(small_imdb: None) ->
     assert held_out(None, 3) != held_out(None, 4)
 
 
+def test_few_labels_are_drawn_from_all_training_reviews_and_nothing_else_changes(small_imdb: None) -> None:
+    full, few = (build_data(make_options("imdb", labelled=number), 0) for number in (None, 10))
+    texts = [full.text("train", i) for i in range(len(full.splits["train"]))]
+    drawn = [few.text("train", i) for i in range(len(few.splits["train"]))]
+    assert len(set(drawn)) == len(drawn) == 10 and set(drawn) < set(texts)
+    for i, text in enumerate(drawn):
+        assert few.encoder.encode([text])[0].tolist() == few.splits["train"][i].tolist()
+        assert few.splits["train"].labels[i] == full.splits["train"].labels[texts.index(text)]
+    assert few.encoder.to_dict() == full.encoder.to_dict() and len(few.whole["train"]) == len(texts)
+    assert len(few.splits["val"]) == len(full.splits["val"])
+    other = build_data(make_options("imdb", labelled=10, split_seed=1), 0)
+    assert [other.text("train", i) for i in range(10)] != drawn
+    with pytest.raises(RequestError, match=r"data.labelled=41: there are only \d+ texts to train on"):
+        build_data(make_options("imdb", labelled=41), 0)
+
+
 def test_the_vocabulary_comes_from_the_training_part_only(small_imdb: None) -> None:
     data = build_data(make_options("imdb"), 0)
     own = {part: {data.text(part, i).split()[1][:-1] for i in range(len(data.splits[part]))} for part in data.splits}
