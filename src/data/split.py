@@ -43,7 +43,7 @@ class EncodedSplit:
 
     def take(self, examples: NDArray[np.int64]) -> "EncodedSplit":
         """Some of the examples."""
-        return EncodedSplit.from_sequences([self[example] for example in examples], self.labels[examples])
+        return self.from_sequences([self[example].tolist() for example in examples], self.labels[examples].tolist())
 
     def cut(self, max_length: int | None, keep: Literal["first", "last", "both"]) -> "EncodedSplit":
         """Shorten every example to ``max_length``.
