@@ -39,7 +39,7 @@ def yields(call: Call) -> str | None:
 
     By ``scripts/benchmark.py`` on one core of a Zen 5 server, torch's time over this one's. RNN with gradients: 1.0 to
     2.9 at every size from 5 to 1024 units. GRU with gradients: 1.1 to 2.9 up to 4,096 units times sequences, 0.9 to 1.1
-    above, where its arrays leave the caches. Without gradients 0.5 to 1.2, around 1. LSTM: 0.04 to 0.84, since oneDNN's
+    above, where its arrays leave the caches. Without gradients 0.1 to 1.4. LSTM: 0.04 to 0.84, since oneDNN's
     is a fused kernel.
     """
     first, batch = call.layers[0][0], call.x.shape[1]

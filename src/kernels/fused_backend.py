@@ -34,12 +34,14 @@ def why_not(call: Call) -> str | None:
 def yields(call: Call) -> str | None:
     """Why ``auto`` passes the fused kernels by where torch's own layers can run the call: those measured faster.
 
-    Torch.nn's time over ours, on a Zen 5 server. RNN and GRU: above 1 wherever there is more than one step. One step of
-    one sequence takes 40 us here, 50 us by ``native`` and 20 us in torch.nn itself, most of it in Python. LSTM: above 1
-    up to width 128; at 256 and 512 on one core 1.1 to 1.8 with gradients, 1.0 to 1.1 without. But oneDNN shares a few
-    rows among threads, which these kernels do not: without gradients, below 8 sequences, two cores made it 0.7 to 0.9
-    (0.9 to 1.0 by ``native``). Cells and options that torch's layers do not have would run in the Python loop, which
-    was never the faster one.
+    Torch.nn's time over ours, on a Zen 5 server, one sequence (more sequences only add to it). RNN and GRU: above 1
+    from 16 steps on, at widths 5 to 512, with and without gradients. Below that torch.nn itself is the faster one
+    (at one step 0.4 to 0.65 without gradients, 0.6 to 1.3 with): 20 us a call, where ours spends 40 in Python and,
+    from width 256 on, packs matrices that are then hardly used; ``native`` would spend 50, so there is nothing to
+    yield to. LSTM: above 1 everywhere on one thread. But oneDNN shares a few rows among threads, which these
+    kernels do not: without gradients, below 8 sequences, from width 256 on two cores made it 0.7 to 0.9 (0.9 to 1.0
+    by ``native``). Cells and options that torch's layers do not have would run in the Python loop, which was never
+    the faster one.
     """
     first, batch = call.layers[0][0], call.x.shape[1]
     few_rows = first.native_mode == "LSTM" and first.hidden_size >= 256 and batch < 8 and call.x.shape[0] > 1

@@ -19,17 +19,22 @@ def write_confusion(
     """Write ``confusion_matrix.csv`` (a row a true class, a column a predicted one) and ``confusion_matrix.png``."""
     import pandas as pd
     from matplotlib.figure import Figure
-    from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
-    counts_CC = confusion_matrix(true_N, predicted_N, labels=range(len(classes)))
+    counts_CC = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(counts_CC, (true_N, predicted_N), 1)
     table = pd.DataFrame(counts_CC, index=pd.Index(classes, name="true"), columns=list(classes))
     files = {"confusion_table": folder / "confusion_matrix.csv", "confusion_matrix": folder / "confusion_matrix.png"}
     write_atomic(files["confusion_table"], table.to_csv())
 
     size = max(4.0, 0.5 * len(classes))
     figure = Figure(figsize=(size, size), layout="constrained")  # no pyplot: no display, no figure left open
-    display = ConfusionMatrixDisplay(counts_CC, display_labels=list(classes))
-    display.plot(ax=figure.subplots(), cmap="Blues", colorbar=False, include_values=len(classes) <= 20)
+    axes = figure.subplots()
+    axes.imshow(counts_CC, cmap="Blues")
+    places = range(len(classes))
+    axes.set(xticks=places, yticks=places, xticklabels=classes, yticklabels=classes, xlabel="predicted", ylabel="true")
+    for row, column in np.ndindex(counts_CC.shape) if len(classes) <= 20 else ():
+        colour = "white" if counts_CC[row, column] > counts_CC.max() / 2 else "black"
+        axes.text(column, row, f"{counts_CC[row, column]:,}", ha="center", va="center", color=colour)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
     write_atomic(files["confusion_matrix"], picture.getvalue())

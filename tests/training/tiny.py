@@ -14,7 +14,6 @@ from unittest.mock import patch
 import matplotlib.figure  # what a run imports late, so that processes forked from here need not
 import numpy as np
 import pandas
-import sklearn.metrics
 import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
@@ -29,7 +28,7 @@ from src.tracking import RunFolder, SilentTracker, Tracker
 from src.training import Interrupted, Trainer, prepare
 from src.training.distributed import ALONE, World
 
-LATE = (matplotlib.figure, pandas, sklearn.metrics)
+LATE = (matplotlib.figure, pandas)
 
 OVERRIDES = [
     "model=gru",
