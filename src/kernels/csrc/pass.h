@@ -117,6 +117,9 @@ std::vector<Job> slice_passes(const std::vector<PassType>& passes, int threads) 
   return jobs;
 }
 
+// Entries whose projections are multiplied together: enough to fill the product's tiles, few enough to stay in the cache.
+constexpr int64_t kEntriesTogether = 64;
+
 // Steps whose projections are multiplied together: enough rows to fill the product's tiles, few enough to stay in the cache.
 inline int64_t steps_together(int64_t rows) { return std::max<int64_t>(1, 64 / rows); }
 

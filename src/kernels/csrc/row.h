@@ -1,6 +1,7 @@
 // One step of one row: a cell's functor over the vectors of a row.
 #pragma once
 
+#include "kept.h"
 #include "shape.h"
 
 namespace deep_rnn {
@@ -15,10 +16,10 @@ struct RowSettings {
 
 template <class T>
 struct Row : RowSettings<T> {
-  T* line;            // gate inputs, which become activations if they are to be kept
+  T* line;            // [activations, H]: gate inputs; after the first half of a step what it knows of the activations
   const T* products;  // what the product before this half of the step gave, unless it was added to the line
   T* state;           // [states, H]
-  T* prev;            // where the state before the step is kept; null: nowhere
+  Kept<T> kept;       // [activations + states, H]: the activations, and the state before the step
   T* middle;          // [H]: what the first half of a step leaves
 };
 
@@ -89,9 +90,9 @@ void last_row(const Row<T>& row) {
     std::copy(x, x + A, saved);
     Cell::forward(x, p, prev, next, saved, vectors.unit);
     store_blocks<S>(lanes, row.state + at, H, next);
-    if (!row.prev) continue;
-    store_blocks<A>(lanes, row.line + at, H, saved);
-    store_blocks<S>(lanes, row.prev + at, H, prev);
+    if (!row.kept) continue;
+    for (int i = 0; i < A; ++i) row.kept.store(lanes, i * H + at, saved[i]);
+    for (int i = 0; i < S; ++i) row.kept.store(lanes, (A + i) * H + at, prev[i]);
   }
 }
 

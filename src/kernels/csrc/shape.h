@@ -49,7 +49,7 @@ struct Layout {
         level(normed + norms_products * cell.all_products() * hidden),
         normed_inputs(levels * level),
         scales(normed_inputs + norms_inputs * cell.inputs * hidden),
-        size(scales + norms_inputs * kMostGroups + levels * level_scales(cell, norms_products)),
+        size(scales + whole_lines(norms_inputs * kMostGroups + levels * level_scales(cell, norms_products))),
         level_scales_(level_scales(cell, norms_products)),
         first_level_scale_(scales + norms_inputs * kMostGroups) {}
 
@@ -60,6 +60,8 @@ struct Layout {
   static int64_t level_scales(const CellShape& cell, bool norms_products) {
     return norms_products * kMostGroups + (cell.middle == Middle::norm);
   }
+  // In full cache lines, so that a few scales do not shift the next entry across two of them.
+  static int64_t whole_lines(int64_t count) { return (count + 15) / 16 * 16; }
   int64_t level_scales_, first_level_scale_;
 };
 

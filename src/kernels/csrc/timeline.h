@@ -51,6 +51,19 @@ struct Slice {
   int64_t rows() const { return last - first; }
   int64_t steps(const Timeline& timeline) const { return rows() > 0 ? timeline.length(first) : 0; }
   int64_t running(const Timeline& timeline, int64_t step) const { return std::min(timeline.running(step), last) - first; }
+
+  // Where a block of steps ends that begins at `start`; begins that ends at `stop`: as many as have `entries` rows in all,
+  // or one.
+  int64_t end_of_block(const Timeline& timeline, int64_t start, int64_t entries) const {
+    int64_t stop = start + 1, count = running(timeline, start);
+    while (stop < steps(timeline) && (count += running(timeline, stop)) <= entries) ++stop;
+    return stop;
+  }
+  int64_t start_of_block(const Timeline& timeline, int64_t stop, int64_t entries) const {
+    int64_t start = stop - 1, count = running(timeline, start);
+    while (start > 0 && (count += running(timeline, start - 1)) <= entries) --start;
+    return start;
+  }
 };
 
 // Cuts the batch into `count` slices of about equal numbers of entries.

@@ -1,6 +1,7 @@
 // Vector registers of float or double, as wide as the machine that compiles this has them.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -31,11 +32,13 @@ template <>
 struct VecTypes<float> {
   typedef float Real __attribute__((vector_size(kVectorBytes)));
   typedef uint32_t Bits __attribute__((vector_size(kVectorBytes)));
+  typedef uint8_t Bytes __attribute__((vector_size(kVectorBytes / 4)));  // one a lane
 };
 template <>
 struct VecTypes<double> {
   typedef double Real __attribute__((vector_size(kVectorBytes)));
   typedef uint64_t Bits __attribute__((vector_size(kVectorBytes)));
+  typedef uint8_t Bytes __attribute__((vector_size(kVectorBytes / 8)));
 };
 
 template <class T>
@@ -126,6 +129,39 @@ Vec<T> load(const T* from) {
 template <class T>
 void store(T* to, Vec<T> v) {
   std::memcpy(to, &v, sizeof v);
+}
+
+// Calls f(lanes, unit) for every vector of a row; of whole ones the compiler knows it.
+template <class T, class F>
+void for_row(int64_t width, F f) {
+  int64_t unit = 0;
+  for (; unit + kLanes<T> <= width; unit += kLanes<T>) f(Lanes<T>(kLanes<T>), unit);
+  if (unit < width) f(Lanes<T>(width - unit), unit);
+}
+
+// `yes` where one of `count` flags is set, else `no`.
+template <class V>
+V choose(const bool* flags, int64_t count, V yes, V no) {
+  using Types = VecTypes<ElementOf<V>>;
+  typename Types::Bytes bytes{};
+  std::memcpy(&bytes, flags, std::min<size_t>(count, sizeof bytes));
+  return __builtin_convertvector(bytes, typename Types::Bits) != 0 ? yes : no;
+}
+
+// The sum of all lanes, halves first.
+template <class V>
+ElementOf<V> sum_of(V v) {
+  using T = ElementOf<V>;
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4)
+    return _mm512_reduce_add_ps((__m512)v);
+  else
+    return _mm512_reduce_add_pd((__m512d)v);
+#else
+  for (int half = kLanes<T> / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) v[i] += v[i + half];
+  return v[0];
+#endif
 }
 
 }  // namespace deep_rnn

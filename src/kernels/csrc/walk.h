@@ -101,11 +101,14 @@ class ForwardSlice {
  public:
   ForwardSlice(const WalkedCell<T>& cell, const Forward<T>& pass, const WalkWeights<T>& weights, Slice slice)
       : walk_(cell.shape, pass), rows_(cell.rows), pass_(pass), weights_(weights), slice_(slice), count_(slice.rows()),
-        together_(steps_together(count_)), states_(count_ * walk_.states),
+        most_lines_(std::max(count_, kEntriesTogether)),
+        streams_(walk_.timeline.entries() * walk_.layout.size * int64_t(sizeof(T)) > kCacheBytes), states_(count_ * walk_.states),
         old_(walk_.zones || pass.more.shortcut ? count_ * walk_.states : 0), masked_(pass.mask ? count_ * walk_.sources : 0),
-        lines_(pass.saved ? 0 : together_ * count_ * walk_.layout.size),
+        lines_(most_lines_ * walk_.cell.activations * walk_.H),
         products_(walk_.products_apart() ? count_ * walk_.cell.all_products() * walk_.H : 0),
-        scaled_(walk_.cell.middle == Middle::norm ? count_ * walk_.H : 0), from_(count_), to_(count_) {}
+        middles_(walk_.cell.middle != Middle::none ? count_ * walk_.H : 0), from_(count_), to_(count_) {
+    for (int64_t i = 0; i < most_lines_; ++i) entry_lines_.push_back(lines_.get() + i * walk_.cell.activations * walk_.H);
+  }
 
   void run() {
     const Timeline& timeline = walk_.timeline;
@@ -113,12 +116,12 @@ class ForwardSlice {
       for (int i = 0; i < walk_.cell.states; ++i)
         std::copy_n(pass_.initial[i] + column(r) * walk_.H, walk_.H, state(r) + i * walk_.H);
     const int64_t steps = slice_.steps(timeline);
-    for (int64_t start = 0; start < steps; start += together_) {
-      const int64_t stop = std::min(start + together_, steps);
+    for (int64_t start = 0, stop; start < steps; start = stop) {
+      stop = slice_.end_of_block(timeline, start, kEntriesTogether);
       project(start, stop);
-      T* const* lines = entry_lines_.data();
-      for (int64_t step = start; step < stop; lines += slice_.running(timeline, step++)) advance(step, lines);
+      for (int64_t step = start, first = 0; step < stop; first += slice_.running(timeline, step++)) advance(step, first);
     }
+    if (streams_) end_of_streams();
     for (int64_t r = 0; r < count_; ++r) {
       for (int i = 0; i < walk_.cell.states; ++i)
         std::copy_n(state(r) + i * walk_.H, walk_.H, pass_.final[i] + column(r) * walk_.H);
@@ -133,45 +136,52 @@ class ForwardSlice {
   T* state(int64_t r) const { return states_.get() + r * walk_.states; }
   T* old(int64_t r) const { return old_.get() + r * walk_.states; }
   T* products(int64_t r) const { return products_.get() + r * walk_.cell.all_products() * walk_.H; }
+  T* middle(int64_t r) const { return middles_.get() + r * walk_.H; }
+  // Of the step at hand: the gate inputs of a row, and where it keeps something for the backward.
+  T* line(int64_t r) const { return entry_lines_[first_ + r]; }
+  Kept<T> kept(int64_t r, int64_t place) const { return {kept_lines_[first_ + r], place, streams_}; }
+  Kept<T> kept(int64_t r, int64_t level, int64_t place) const { return kept(r, level * walk_.layout.level + place); }
 
   // The gate inputs of some steps.
   void project(int64_t start, int64_t stop) {
     const Timeline& timeline = walk_.timeline;
     const Layout& layout = walk_.layout;
     const int64_t H = walk_.H, projected = walk_.cell.projected() * H;
-    inputs_.clear(), entry_lines_.clear();
+    inputs_.clear(), kept_lines_.clear();
     for (int64_t step = start; step < stop; ++step)
       for (int64_t r = 0; r < slice_.running(timeline, step); ++r) {
         inputs_.push_back(pass_.x.at(time(step, r), column(r)));
-        entry_lines_.push_back(pass_.saved ? pass_.saved + timeline.entry(time(step, r), slice_.first + r) * layout.size
-                                           : lines_.get() + int64_t(entry_lines_.size()) * layout.size);
+        kept_lines_.push_back(pass_.saved ? pass_.saved + timeline.entry(time(step, r), slice_.first + r) * layout.size : nullptr);
       }
     const int64_t count = int64_t(inputs_.size());
     const T* bias = weights_.levels[0].input_bias.data();
     multiply(inputs_.data(), entry_lines_.data(), count, weights_.w_ih, walk_.norms_inputs ? Start::zero : Start::bias, bias);
     for (int64_t i = 0; walk_.cell.reads_x && i < count; ++i) std::copy_n(inputs_[i], H, entry_lines_[i] + projected);
+    first_ = 0;
     for (int64_t i = 0; walk_.norms_inputs && i < count; ++i)
       walk_.for_groups(0, walk_.cell.inputs, [&](int64_t at, int64_t blocks, int64_t group) {
-        T *line = entry_lines_[i], *normal = line + layout.normed_inputs + at * H;
-        line[layout.scales + group] = normalise(blocks * H, line + at * H, normal);
-        scale_row(blocks * H, normal, pass_.more.gain_ih + at * H, bias + at * H, line + at * H);
+        T* gates = line(i) + at * H;
+        const T scale = normalise(blocks * H, gates, pass_.more.gain_ih + at * H, bias + at * H, gates, kept(i, layout.normed_inputs + at * H));
+        kept(i, layout.scales + group).store(scale);
       });
   }
 
-  // One step of all rows that still run.
-  void advance(int64_t step, T* const* lines) {
+  // One step of all rows that still run; the first one's line is number `first`.
+  void advance(int64_t step, int64_t first) {
     const int64_t running = slice_.running(walk_.timeline, step);
+    first_ = first;
     if (walk_.zones || pass_.more.shortcut) std::copy_n(states_.get(), running * walk_.states, old_.get());
     for (int64_t level = 0; level < walk_.levels; ++level) {
-      level_lines_.assign(lines, lines + running);
-      for (T*& line : level_lines_) line += level * walk_.layout.level;
       if (level > 0) start_level(level, running);
       multiply_first(level, running);
-      if (walk_.cell.middle != Middle::none) {
-        for_rows(rows_.first, running, false);
-        walk_.cell.middle == Middle::norm ? normalise_middle(level, running) : multiply_second(level, running);
+      const bool at_once = walk_.cell.middle != Middle::product;  // a row stays in the nearest cache until it is done
+      for (int64_t r = 0; r < running; ++r) {
+        begin_row(level, r);
+        if (at_once) end_row(level, r);
       }
-      for_rows(rows_.last, running, walk_.cell.middle == Middle::norm);
+      if (at_once) continue;
+      multiply_second(level, running);
+      for (int64_t r = 0; r < running; ++r) end_row(level, r);
     }
     for (int64_t r = 0; r < running; ++r) {
       if (walk_.zones) zone_out(r, step);
@@ -182,10 +192,10 @@ class ForwardSlice {
   // A transition without input of its own begins from its bias; the last may read the state before the step.
   void start_level(int64_t level, int64_t running) {
     const std::vector<T>& bias = weights_.levels[level].input_bias;
-    for (int64_t r = 0; r < running; ++r) std::copy(bias.begin(), bias.end(), level_lines_[r]);
+    for (int64_t r = 0; r < running; ++r) std::copy(bias.begin(), bias.end(), line(r));
     if (!walk_.has_shortcut(level)) return;
     point_at_sources(running, [&](int64_t r) { return old(r); });
-    multiply(from_.data(), level_lines_.data(), running, weights_.shortcut, Start::out);
+    multiply(from_.data(), &entry_lines_[first_], running, weights_.shortcut, Start::out);
   }
 
   // Lets from_ point at what a recurrent product reads: the state, through the mask where there is one.
@@ -204,54 +214,55 @@ class ForwardSlice {
     if (walk_.cell.products == 0) return;
     const LevelWeights<T>& weights = weights_.levels[level];
     point_at_sources(running, [&](int64_t r) { return state(r); });
-    if (!walk_.products_apart()) return multiply(from_.data(), level_lines_.data(), running, weights.w_hh, Start::out);
+    if (!walk_.products_apart()) return multiply(from_.data(), &entry_lines_[first_], running, weights.w_hh, Start::out);
     for (int64_t r = 0; r < running; ++r) to_[r] = products(r);
     const Start start = walk_.norms_products ? Start::zero : Start::bias;
     multiply(from_.data(), to_.data(), running, weights.w_hh, start, weights.product_bias.data());
-    if (walk_.norms_products) normalise_products(level, running, 0, walk_.cell.products);
   }
 
   void multiply_second(int64_t level, int64_t running) {
     const int64_t first = walk_.cell.products, at = walk_.cell.middle_at() * walk_.H;
     for (int64_t r = 0; r < running; ++r) {
-      from_[r] = level_lines_[r] + walk_.layout.middle;
-      to_[r] = walk_.norms_products ? products(r) + first * walk_.H : level_lines_[r] + at;
+      if (pass_.saved) std::copy_n(middle(r), walk_.H, kept(r, level, walk_.layout.middle).to);
+      from_[r] = middle(r);
+      to_[r] = walk_.norms_products ? products(r) + first * walk_.H : line(r) + at;
     }
     multiply(from_.data(), to_.data(), running, weights_.levels[level].w_middle, walk_.norms_products ? Start::zero : Start::out);
-    if (walk_.norms_products) normalise_products(level, running, first, walk_.cell.all_products());
   }
 
-  // Products [first, last): into their place in the line, then scaled to where the cell looks for them.
-  void normalise_products(int64_t level, int64_t running, int64_t first, int64_t last) {
+  // A row's step from its first product to its middle; from there to its end.
+  void begin_row(int64_t level, int64_t r) {
+    if (walk_.norms_products) normalise_products(level, r, 0, walk_.cell.products);
+    if (walk_.cell.middle != Middle::none) rows_.first(row(level, r, products(r)));
+  }
+
+  void end_row(int64_t level, int64_t r) {
+    const bool after_norm = walk_.cell.middle == Middle::norm;
+    if (after_norm) normalise_middle(level, r);
+    if (walk_.norms_products) normalise_products(level, r, walk_.cell.products, walk_.cell.all_products());
+    rows_.last(row(level, r, after_norm ? middle(r) : products(r)));
+  }
+
+  Row<T> row(int64_t level, int64_t r, const T* given) const {
+    return {walk_.settings(column(r)), line(r), given, state(r), kept(r, level, 0), middle(r)};
+  }
+
+  // Products [first, last), to where the cell looks for them.
+  void normalise_products(int64_t level, int64_t r, int64_t first, int64_t last) {
     const int64_t H = walk_.H;
     const T *gain = pass_.more.levels[level].gain, *bias = weights_.levels[level].product_bias.data();
-    for (int64_t r = 0; r < running; ++r)
-      walk_.for_groups(first, last, [&](int64_t at, int64_t blocks, int64_t group) {
-        T *line = level_lines_[r], *normal = line + walk_.layout.normed + at * H, *product = products(r) + at * H;
-        entry_line(line, level)[walk_.layout.scale(level, group)] = normalise(blocks * H, product, normal);
-        T* to = walk_.cell.additive ? line + at * H : product;
-        scale_row(blocks * H, normal, gain + at * H, walk_.cell.additive ? to : bias + at * H, to);
-      });
+    walk_.for_groups(first, last, [&](int64_t at, int64_t blocks, int64_t group) {
+      T *product = products(r) + at * H, *to = walk_.cell.additive ? line(r) + at * H : product;
+      const T scale = normalise(blocks * H, product, gain + at * H, walk_.cell.additive ? to : bias + at * H, to,
+                                kept(r, level, walk_.layout.normed + at * H));
+      kept(r, walk_.layout.scale(level, group)).store(scale);
+    });
   }
 
-  void normalise_middle(int64_t level, int64_t running) {
+  void normalise_middle(int64_t level, int64_t r) {
     const Level<const T*>& norm = pass_.more.levels[level];
-    for (int64_t r = 0; r < running; ++r) {
-      T *line = level_lines_[r], *middle = line + walk_.layout.middle;
-      entry_line(line, level)[walk_.layout.middle_scale(level)] = normalise(walk_.H, middle, middle);
-      scale_row(walk_.H, middle, norm.norm_weight, norm.norm_bias, scaled_.get() + r * walk_.H);
-    }
-  }
-
-  T* entry_line(T* level_line, int64_t level) const { return level_line - level * walk_.layout.level; }
-
-  void for_rows(void (*function)(const Row<T>&), int64_t running, bool after_norm) {
-    for (int64_t r = 0; r < running; ++r) {
-      T* line = level_lines_[r];
-      const T* given = after_norm ? scaled_.get() + r * walk_.H : products(r);
-      function({walk_.settings(column(r)), line, given, state(r), pass_.saved ? line + walk_.layout.prev : nullptr,
-                line + walk_.layout.middle});
-    }
+    const T scale = normalise(walk_.H, middle(r), norm.norm_weight, norm.norm_bias, middle(r), kept(r, level, walk_.layout.middle));
+    kept(r, walk_.layout.middle_scale(level)).store(scale);
   }
 
   // Units keep their old value where the zone was drawn, or as much of it as is expected.
@@ -261,10 +272,11 @@ class ForwardSlice {
       const T rate = pass_.zone_rates[i], *before = old(r) + i * H;
       T* after = state(r) + i * H;
       if (!(rate > 0)) continue;
-      if (const bool* kept = walk_.zone(i, time(step, r), column(r)))
-        for (int64_t u = 0; u < H; ++u) after[u] = kept[u] ? before[u] : after[u];
-      else
-        for (int64_t u = 0; u < H; ++u) after[u] = rate * before[u] + (1 - rate) * after[u];
+      const bool* zone = walk_.zone(i, time(step, r), column(r));
+      for_row<T>(H, [=](auto lanes, int64_t u) {
+        const Vec<T> old = lanes.load(before + u), next = lanes.load(after + u);
+        lanes.store(after + u, zone ? choose(zone + u, H - u, old, next) : rate * old + (1 - rate) * next);
+      });
     }
   }
 
@@ -273,10 +285,12 @@ class ForwardSlice {
   const Forward<T>& pass_;
   const WalkWeights<T>& weights_;
   const Slice slice_;
-  const int64_t count_, together_;
-  const Buffer<T> states_, old_, masked_, lines_, products_, scaled_;
+  const int64_t count_, most_lines_;
+  const bool streams_;
+  const Buffer<T> states_, old_, masked_, lines_, products_, middles_;
+  int64_t first_ = 0;
   std::vector<const T*> from_, inputs_;
-  std::vector<T*> to_, entry_lines_, level_lines_;
+  std::vector<T*> to_, entry_lines_, kept_lines_;
 };
 
 template <class T>
