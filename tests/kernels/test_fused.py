@@ -153,6 +153,13 @@ def test_strange_strides_change_nothing(cell: str) -> None:
     assert torch.equal(strided, problem.fused()[0])
 
 
+def test_the_gradient_of_a_plain_sum_lives_until_every_layer_has_read_it() -> None:
+    problem = Problem("gru", (5, 8, 4, 8, 3), (False,))
+    inputs = [problem.x, *problem.weights]
+    gradients = [torch.autograd.grad(one()[0].sum(), inputs) for one in (problem.fused, problem.torch_nn)]
+    assert_close(*gradients)
+
+
 @pytest.mark.parametrize("T, B", [(0, 3), (3, 0), (0, 0)])
 def test_nothing_in_gives_nothing_out_and_zero_gradients(T: int, B: int) -> None:
     problem = Problem("gru", (T, B, 4, 5, 2), (False, True))

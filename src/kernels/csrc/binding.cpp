@@ -295,7 +295,7 @@ std::vector<Tensor> unroll_backward_typed(const Tensor& grad_output, TensorList 
 
   Tensor grad = with_dense_features(grad_output);
   Layers<Backward<T>> layers;
-  std::vector<Tensor> grads;  // between the layers: what `layers` points at
+  std::vector<Tensor> grads{grad};  // from the top down: what `layers` points at
   for (int64_t layer = sizes.layers - 1; layer >= 0; --layer) {
     const int64_t hidden = sizes.hiddens[layer], input = sizes.inputs[layer];
     const Tensor from = layer ? saved[places + layer - 1] : with_dense_features(x);
