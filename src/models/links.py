@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from src.kernels.highway import mix
+
 
 class NoLink(nn.Module):
     """``y = out``: a plain stack."""
@@ -54,7 +56,7 @@ class Highway(nn.Module):
 
     def forward(self, below: Tensor, out: Tensor) -> Tensor:
         """See the class."""
-        return torch.lerp(self.projection(below).to(out.dtype), out, torch.sigmoid(self.gate(below)).to(out.dtype))
+        return mix(self.projection(below), out, below, self.gate.weight, self.gate.bias)
 
 
 class Dense(nn.Module):

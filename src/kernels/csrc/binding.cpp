@@ -3,15 +3,14 @@
 // Everything may carry a leading group dimension K: K weight sets, each with a batch of its own. Lists run over layers,
 // then directions, then what a cell has (states; the parameters named in `names`).
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/from_blob.h>
 #include <torch/library.h>
 
 #include <optional>
 
 #include "parameters.h"
 #include "registry.h"
+#include "tensors.h"
 
 namespace deep_rnn {
 namespace {
@@ -33,15 +32,6 @@ struct Plan {
   int64_t zoned_fields() const { return std::count_if(zoneout.begin(), zoneout.end(), [](double rate) { return rate > 0; }); }
 };
 
-Parallel torch_threads() {
-  const auto run = [](int64_t count, const std::function<void(int64_t)>& job) {
-    at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) job(i);
-    });
-  };
-  return {at::in_parallel_region() ? 1 : at::get_num_threads(), run};
-}
-
 // The call's sizes, checked against all of its tensors: past this point nothing can reach outside an array.
 struct Sizes {
   int64_t groups, steps, batch, layers, directions, states, weights_each;
@@ -50,13 +40,6 @@ struct Sizes {
 
   int64_t place(int64_t layer, int64_t direction) const { return layer * directions + direction; }
 };
-
-// A tensor in memory that is used again.
-Tensor empty(const std::vector<int64_t>& sizes, const at::TensorOptions& options) {
-  const size_t bytes = c10::multiply_integers(sizes) * options.dtype().itemsize();
-  void* block = Pool::instance().take(bytes);
-  return at::from_blob(block, sizes, [bytes](void* data) { Pool::instance().give(data, bytes); }, options);
-}
 
 template <class T>
 const CellKernel<T>& cell_named(const std::string& name) {

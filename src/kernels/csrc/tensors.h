@@ -1,0 +1,28 @@
+// What the operators need of torch: its threads, and tensors in memory that is used again.
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/from_blob.h>
+
+#include "memory.h"
+#include "pass.h"
+
+namespace deep_rnn {
+
+inline Parallel torch_threads() {
+  const auto run = [](int64_t count, const std::function<void(int64_t)>& job) {
+    at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) job(i);
+    });
+  };
+  return {at::in_parallel_region() ? 1 : at::get_num_threads(), run};
+}
+
+// Kept in the pool of memory.h.
+inline at::Tensor empty(at::IntArrayRef sizes, const at::TensorOptions& options) {
+  const size_t bytes = c10::multiply_integers(sizes) * options.dtype().itemsize();
+  void* block = Pool::instance().take(bytes);
+  return at::from_blob(block, sizes, [bytes](void* data) { Pool::instance().give(data, bytes); }, options);
+}
+
+}  // namespace deep_rnn
