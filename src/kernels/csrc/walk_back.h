@@ -172,13 +172,12 @@ struct WalkBack {
   }
 
  private:
-  // As long as the weights' gradients fit a thread's cache beside all else, adding them up on the way saves writing the gate
-  // gradients of all entries to memory and reading them back.
+  // As long as the weights' gradients fit a core's cache, adding them up on the way saves writing the gate gradients of all
+  // entries to memory and reading them back.
   static bool fits(const Walk<T>& walk, const Backward<T>& pass) {
-    constexpr size_t kMostBytes = 3 << 17;
-    size_t bytes = 0;
-    for (const WeightSum<T>& sum : weight_sums(pass, WalkGradients<T>(walk, 0))) bytes += sizeof(T) * sum.lines * sum.width;
-    return bytes <= kMostBytes;
+    int64_t bytes = 0;
+    for (const WeightSum<T>& sum : weight_sums(pass, WalkGradients<T>(walk, 0))) bytes += int64_t(sizeof(T)) * sum.lines * sum.width;
+    return bytes <= kCacheBytes;
   }
 };
 
