@@ -1,9 +1,10 @@
 """One run of a sweep, in whatever process a launcher put it: claim its folder, do what is left, say how it went."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -13,6 +14,7 @@ from src.config import Config, compose_config
 from src.errors import FolderGoneError, InUseError, RequestError, RunError
 from src.sweeps import refresh
 from src.sweeps.plan import label
+from src.tracking.console import speaking_for
 from src.tracking.run_folder import claim, end_of, holds_run, note_failure
 
 Run = Callable[[Config, Path], float | None]
@@ -68,10 +70,12 @@ def _go_on(config: Config, folder: Path, name: str, run: Run) -> None:
     else:
         (folder / "FAILED").unlink(missing_ok=True)
     try:
-        run(config, folder)
+        with nullcontext() if InSweeper.yes else speaking_for(HydraConfig.get().job.name):
+            run(config, folder)
     except Exception as error:
         if isinstance(code := getattr(error, "exit_code", None), int):  # a signal
-            say(f"{name}: {error}; the same command goes on with it")
+            if InSweeper.yes or code != 128 + signal.SIGINT:  # Ctrl-C reaches all at once: the sweeper speaks for them
+                say(f"{name}: {error}; the same command goes on with it")
             if InSweeper.yes:
                 sys.exit(code)
             raise RunError(f"{name}: {error}") from error
@@ -79,18 +83,19 @@ def _go_on(config: Config, folder: Path, name: str, run: Run) -> None:
             note_failure(folder, error)
         if config.sweep.fail_fast:
             (folder.parent / STOPPED).touch()
-        raise failed(name, error) from error
+        raise failed(name, error, noted=end_of(folder) == "FAILED") from error
 
 
-def failed(name: str, error: Exception) -> Exception:
+def failed(name: str, error: Exception, noted: bool = True) -> Exception:
     """Say at once that a run failed, and return what its job is to end with.
 
-    In a process of its own, whose lines may go to a file, that is left to the sweep's `Watch`.
+    In a process of its own, whose lines may go to a file, that is left to the sweep's `Watch`, if there is a FAILED for
+    it to see (``noted``).
     """
     from src.cli import one_line  # late: the doors open the sweeps, not the other way round
 
     line = f"{name}: {one_line(error)}"
-    if InSweeper.yes:
+    if InSweeper.yes or not noted:
         say(f"error: {line}")
     return (RequestError if isinstance(error, RequestError) else RunError)(line)
 

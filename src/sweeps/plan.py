@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,13 @@ class Job:
 def label(overrides: Iterable[str]) -> str:
     """What was typed for a run, without what names no run."""
     return " ".join(override for override in overrides if names_run(override)) or "defaults"
+
+
+def short_label(overrides: Iterable[str], varied: Collection[str]) -> str:
+    """What tells a run from the others of its sweep: of what was typed, the keys that are varied."""
+    overrides = list(overrides)
+    own = [override for override in overrides if override.partition("=")[0] in varied]
+    return label(own or overrides)
 
 
 def run_folder(sweep: Path, overrides: Sequence[str], identity: Mapping[str, Any] | Sequence[str]) -> Path:

@@ -33,7 +33,7 @@ from src.config import Config, compose_config
 from src.errors import RequestError, RunError
 from src.sweeps import refresh
 from src.sweeps.job import STOPPED, InSweeper, failed, say
-from src.sweeps.plan import Job, identity, run_folder, strangers
+from src.sweeps.plan import Job, identity, run_folder, short_label, strangers
 from src.sweeps.watch import Watch
 from src.tracking.run_folder import is_held, note_failure
 
@@ -47,6 +47,7 @@ class FrozenLoader(ConfigLoaderImpl):
     def __init__(self, live: ConfigLoader) -> None:
         super().__init__(live.get_search_path())
         self.jobs: dict[tuple[str, ...], tuple[str, str]] = {}  # overrides: folder's name, configuration as JSON
+        self.varied: frozenset[str] = frozenset()  # keys that take several values in this sweep
 
     def keep(self, jobs: Iterable[Job]) -> None:
         """Take up these jobs in place of the last ones; JSON, as launchers send it to each of their processes."""
@@ -64,6 +65,7 @@ class FrozenLoader(ConfigLoaderImpl):
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.overrides.task = list(sweep_overrides)
             config.hydra.job.override_dirname = name
+            config.hydra.job.name = short_label(sweep_overrides, self.varied)
         return config
 
 
@@ -110,6 +112,7 @@ class FolderSweeper(Sweeper):
         except OSError as error:
             raise RequestError(f"{self.folder}: the sweep's folder cannot be made ({error.strerror})") from error
         varied = self._varied(arguments)
+        self.frozen.varied = frozenset(each.get_key_element() for each in varied if each.is_sweep_override())
         try:
             if self.composed.sweep.search is None:
                 jobs = [self.job(overrides) for overrides in grid(varied)]
@@ -118,6 +121,9 @@ class FolderSweeper(Sweeper):
                 from src.sweeps.search import search  # late: Optuna is an extra
 
                 jobs = search(self, varied)
+        except KeyboardInterrupt:
+            say("stopped by SIGINT; the same command goes on with what is left")
+            raise
         finally:
             refresh(self.folder, final=True)
         report(jobs)

@@ -1,9 +1,11 @@
 """What a person sees of a run: a bar on a terminal, plain lines everywhere else, and all lines in train.log."""
 
 import logging
+import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +15,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 log = logging.getLogger("src")
 
 REFRESH_SECONDS = 0.25
+_speaker: ContextVar[str] = ContextVar("speaker", default="")
+
+
+@contextmanager
+def speaking_for(name: str) -> Iterator[None]:
+    """Put a run's name before its lines on the screen, which it shares with others that run at the same time."""
+    token = _speaker.set(f"{name}: ")
+    try:
+        yield
+    finally:
+        _speaker.reset(token)
 
 
 class Display:
@@ -87,14 +100,37 @@ def _screen(console: Console) -> logging.Handler:
         handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False, markup=False)
     else:  # whatever reads this wants whole lines: no wrapping, no colours
         handler = logging.StreamHandler(console.file)
-    handler.setFormatter(_LevelFormatter("%(message)s"))
+    speaker = _speaker.get().replace("%", "%%")
+    handler.setFormatter(_LevelFormatter(f"{speaker}%(message)s"))
     return handler
 
 
 def _file(path: Path) -> logging.Handler:
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler = _LogFile(path, encoding="utf-8", delay=True)
     handler.setFormatter(_LevelFormatter("%(asctime)s %(message)s"))
     return handler
+
+
+class _LogFile(logging.FileHandler):
+    """train.log. Its lines are on the screen as well: where the disk is full, they are missing, and that is all.
+
+    The run fails by itself, and says so, when there is no room for what it cannot do without.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, if the file can be made."""
+        with suppress(OSError):
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Leave a line out without the traceback that logging would print for each."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Let go of the file, and of lines that it has no room for."""
+        with suppress(OSError):
+            super().close()
 
 
 class _LevelFormatter(logging.Formatter):

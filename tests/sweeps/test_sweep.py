@@ -151,6 +151,20 @@ def trouble(tmp_path: Path) -> dict[str, str]:
     return trouble_environment(tmp_path)
 
 
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
+def test_runs_made_side_by_side_put_what_tells_them_apart_before_their_lines(
+    typed: Typed, fast: list[str], tmp_path: Path, launcher: str
+) -> None:
+    code, out, err = typed("train", *fast, "depth=1,2", "lr=1e-3,1e-2", *LAUNCHERS[launcher])
+    assert code == 0, err
+    lines = [line.partition("epoch 1/1  step ")[0] for line in out.splitlines() if "epoch 1/1  step " in line]
+    ends = [line.partition("best val/")[0] for line in out.splitlines() if "best val/" in line]
+    names = [f"depth={depth} lr={lr}: " for depth in (1, 2) for lr in (0.001, 0.01)]
+    assert sorted(lines) == sorted(ends) == (names if launcher == "joblib" else [""] * 4), out
+    for run in runs(tmp_path, "DONE").values():
+        assert "depth=" not in (run / "train.log").read_text().replace(str(run), "")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("launcher", LAUNCHERS)

@@ -1,13 +1,18 @@
 """What goes wrong around a sweep is said in one clear line and harms no other run."""
 
+import json
+import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from helpers import environment
 from sweep_helpers import content, runs, trouble_environment, wait_for
 
 Typed = Callable[..., tuple[int, str, str]]  # exit code, standard output, standard error
@@ -82,6 +87,43 @@ def test_a_run_deleted_in_mid_sweep_is_named_and_the_others_go_on(start, tmp_pat
     assert len(runs(tmp_path, "DONE")) == 3 and content(done) == before
 
 
+def living(group: int) -> list[str]:
+    """Processes of a group that are not merely waiting to be buried."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            name, _, rest = stat.read_text().rpartition(")")
+            state, _, its_group = rest.split()[:3]
+            found += [name] if int(its_group) == group and state != "Z" else []
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
+def test_ctrl_c_under_joblib_is_one_line_leaves_no_process_and_the_same_command_goes_on(
+    fast: list[str], tmp_path: Path
+) -> None:
+    many = [*fast, "epochs=80", "depth=1,2", "launcher=joblib", "hydra.launcher.n_jobs=2"]
+    options = {"cwd": tmp_path, "env": environment(tmp_path), "stdout": subprocess.DEVNULL, "text": True}
+    command = [sys.executable, "-m", "src.train", *many]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True, **options)
+    wait_for(lambda: len(runs(tmp_path, "last.ckpt")) == 2, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert said.splitlines() == ["2 runs: 2 new", "stopped by SIGINT; the same command goes on with what is left"]
+    wait_for(lambda: not living(process.pid), seconds=10)
+    assert not runs(tmp_path, "DONE", "FAILED")
+
+    again = subprocess.run(command, stderr=subprocess.PIPE, timeout=300, **options)
+    assert again.returncode == 0 and again.stderr.startswith("2 runs: 2 begun, to go on\n"), again.stderr
+    for run in runs(tmp_path, "DONE").values():
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        assert [line["epoch"] for line in lines if "val/loss" in line] == list(range(1, 81))
+    assert len(runs(tmp_path, "DONE")) == 2
+
+
 @pytest.fixture
 def small_disk() -> Iterator[Callable[[int], None]]:
     """A function that lets this process write no file larger than some bytes, as a full disk would not."""
@@ -108,6 +150,69 @@ def test_a_full_disk_fails_the_run_that_it_has_no_room_for(typed: Typed, fast, s
     small_disk(resource.RLIM_INFINITY)
     assert typed("train", *fast, *varied)[0] == 0
     assert len(runs(tmp_path, "DONE")) == 3 and content(done) == before
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """``outputs`` as a file system of its own, of 3 MB."""
+    disk = tmp_path / "outputs"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"needs the right to mount a file system: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def fill(disk: Path, but: int) -> Path:
+    """A file that leaves so many bytes free on a disk."""
+    filler = disk / "filler"
+    space = os.statvfs(disk)
+    filler.write_bytes(bytes(space.f_bavail * space.f_frsize - but))
+    return filler
+
+
+def test_a_disk_that_is_really_full_fails_one_run_and_harms_no_other(
+    typed: Typed, fast: list[str], tiny_disk: Path, tmp_path: Path
+) -> None:
+    code, _, err = typed("train", *fast, "width=512,4,8")
+    assert code == 1 and "Traceback" not in err
+    ((name, folder),) = runs(tmp_path, "FAILED").items()
+    assert name.startswith("width-512") and (folder / "FAILED").read_text().endswith("\nreason: disk full\n")
+    (line,) = (line for line in err.splitlines() if line.startswith("error: width=512 "))
+    assert line.endswith("best.ckpt: No space left on device; no file was left behind")
+    assert len(runs(tmp_path, "DONE")) == 2 and not list(folder.glob(".*.tmp"))
+    assert "1 FAILED (disk full)" in (tiny_disk / "sweeps/s/table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("free", "launcher"),
+    [
+        (8192, "basic"),
+        pytest.param(0, "basic", marks=pytest.mark.slow),
+        pytest.param(65536, "basic", marks=pytest.mark.slow),
+        pytest.param(8192, "joblib", marks=pytest.mark.slow),  # no FAILED tells the sweep: the run's process does
+    ],
+)
+def test_where_a_disk_has_no_room_left_every_run_says_so_and_goes_on_once_there_is(
+    typed: Typed, fast: list[str], tiny_disk: Path, tmp_path: Path, free: int, launcher: str
+) -> None:
+    assert typed("train", *fast, "depth=1")[0] == 0
+    done = runs(tmp_path, "DONE")
+    before = content(done)
+    filler = fill(tiny_disk, but=free)
+    code, _, err = typed("train", *fast, "depth=1,2,3", f"launcher={launcher}")
+    assert code == 1 and "Traceback" not in err, err
+    assert "Errno" not in err  # every line says which file
+    for depth in (2, 3):
+        (line,) = (line for line in err.splitlines() if line.startswith(f"error: depth={depth} "))
+        assert "No space left on device" in line
+    assert content(done) == before and len(runs(tmp_path, "DONE")) == 1
+
+    filler.unlink()
+    assert typed("train", *fast, "depth=1,2,3")[0] == 0
+    assert content(done) == before and len(runs(tmp_path, "DONE")) == 3
+    assert "3 runs: 3 DONE" in (tiny_disk / "sweeps/s/table.md").read_text()
 
 
 @pytest.mark.parametrize("place", ["outputs", "outputs/sweeps", "outputs/sweeps/s"])
