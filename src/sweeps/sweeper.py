@@ -121,6 +121,7 @@ class FolderSweeper(Sweeper):
                 from src.sweeps.search import search  # late: Optuna is an extra
 
                 jobs = search(self, varied)
+            end_idle_processes()
         except KeyboardInterrupt:
             say("stopped by SIGINT; the same command goes on with what is left")
             raise
@@ -203,6 +204,14 @@ class FolderSweeper(Sweeper):
                 return
             if launch < LAUNCHES:
                 say(f"{len(jobs)} runs were cut off when a process died, or never began: going on with them")
+
+
+def end_idle_processes() -> None:
+    """End the processes that joblib keeps for a next call: leaving that to Python's own end takes a sweep seconds."""
+    if "joblib.externals.loky" in sys.modules:
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor(reuse=True).shutdown(kill_workers=True)
 
 
 def grid(varied: Sequence[Override]) -> list[list[str]]:
