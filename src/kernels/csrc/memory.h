@@ -11,7 +11,8 @@
 
 namespace deep_rnn {
 
-// Keeps blocks that were given back, but never holds more in all than was once in use at the same time.
+// Keeps blocks that were given back, but never holds more in all than was once in use at the same time. A block may serve
+// for less than its size: models that take turns in one process would else make each other's memory fresh again.
 class Pool {
  public:
   static Pool& instance() {
@@ -22,40 +23,47 @@ class Pool {
   void* take(size_t bytes) {
     bytes = rounded(bytes);
     const std::lock_guard<std::mutex> guard(mutex_);
-    used_ += bytes;
-    const auto found = kept_.find(bytes);
-    if (found != kept_.end()) {
-      void* block = found->second;
+    const auto found = kept_.lower_bound(bytes);
+    if (found != kept_.end() && found->first <= kMostTimes * bytes) {
+      const auto [size, block] = *found;
       kept_.erase(found);
-      kept_bytes_ -= bytes;
+      kept_bytes_ -= size;
+      used_ += size;
       return block;
     }
+    used_ += bytes;
     most_used_ = std::max(most_used_, used_);
     while (!kept_.empty() && used_ + kept_bytes_ > most_used_) {  // the largest go first
       const auto last = std::prev(kept_.end());
-      ::operator delete(last->second, kAlign);
+      ::operator delete(start_of(last->second), kAlign);
       kept_bytes_ -= last->first;
       kept_.erase(last);
     }
-    return ::operator new(bytes, kAlign);
+    char* start = static_cast<char*>(::operator new(kHeader + bytes, kAlign));
+    *reinterpret_cast<size_t*>(start) = bytes;
+    return start + kHeader;
   }
 
-  void give(void* block, size_t bytes) {
-    bytes = rounded(bytes);
+  void give(void* block) {
     const std::lock_guard<std::mutex> guard(mutex_);
+    const size_t bytes = *static_cast<size_t*>(start_of(block));
     used_ -= bytes;
     kept_bytes_ += bytes;
     kept_.emplace(bytes, block);
   }
 
  private:
+  static constexpr size_t kHeader = 64;    // before a block: its size
+  static constexpr size_t kMostTimes = 4;  // how much larger than asked for a block may be
   static constexpr std::align_val_t kAlign{64};
+
+  static void* start_of(void* block) { return static_cast<char*>(block) - kHeader; }
 
   // Up to the next eighth of a power of two, so that batches of similar lengths share blocks.
   static size_t rounded(size_t bytes) {
     size_t step = 64;
     while (step * 16 <= bytes) step *= 2;
-    return (bytes + step - 1) / step * step;
+    return std::max(step, (bytes + step - 1) / step * step);
   }
 
   std::mutex mutex_;
@@ -68,17 +76,16 @@ template <class T>
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(int64_t size) : bytes_(size_t(size) * sizeof(T)), data_(static_cast<T*>(Pool::instance().take(bytes_))) {}
-  Buffer(Buffer&& other) noexcept : bytes_(other.bytes_), data_(other.release()) {}
+  explicit Buffer(int64_t size) : data_(static_cast<T*>(Pool::instance().take(size_t(size) * sizeof(T)))) {}
+  Buffer(Buffer&& other) noexcept : data_(other.release()) {}
   Buffer& operator=(Buffer&&) = delete;
   ~Buffer() {
-    if (data_) Pool::instance().give(data_, bytes_);
+    if (data_) Pool::instance().give(data_);
   }
   T* get() const { return data_; }
   T* release() { return std::exchange(data_, nullptr); }
 
  private:
-  size_t bytes_ = 0;
   T* data_ = nullptr;
 };
 

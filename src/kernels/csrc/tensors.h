@@ -20,9 +20,8 @@ inline Parallel torch_threads() {
 
 // Kept in the pool of memory.h.
 inline at::Tensor empty(at::IntArrayRef sizes, const at::TensorOptions& options) {
-  const size_t bytes = c10::multiply_integers(sizes) * options.dtype().itemsize();
-  void* block = Pool::instance().take(bytes);
-  return at::from_blob(block, sizes, [bytes](void* data) { Pool::instance().give(data, bytes); }, options);
+  void* block = Pool::instance().take(c10::multiply_integers(sizes) * options.dtype().itemsize());
+  return at::from_blob(block, sizes, [](void* data) { Pool::instance().give(data); }, options);
 }
 
 }  // namespace deep_rnn
