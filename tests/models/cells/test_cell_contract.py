@@ -8,7 +8,7 @@ from cell_cases import CASES, PLAIN, batch, warm_state
 from torch.export import Dim
 from torch.utils._pytree import tree_leaves
 
-from src.kernels import BACKENDS
+from src.kernels import BACKENDS, compiled
 from src.models.init import INITS
 
 EXACT = {"rtol": 0.0, "atol": 1e-12}
@@ -209,12 +209,23 @@ def outcome(rnn, x, **arguments):
     return [value.detach() for value in results], [x.grad, *(parameter.grad for parameter in rnn.parameters())]
 
 
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "loop"])
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name not in ("loop", "compiled")])
 @pytest.mark.parametrize("lengths", [None, [6, 0, 3]], ids=["full", "lengths"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @every_case
 def test_a_backend_equals_loop_or_says_why_not(case, bidirectional, lengths, backend):
-    rnn, x = case.build(layers=2, bidirectional=bidirectional), batch()
+    equals_loop(case.build(layers=2, bidirectional=bidirectional), batch(), lengths, backend)
+
+
+@pytest.mark.slow  # a program for each cell
+@every_case
+def test_compiled_chunks_equal_loop(case, monkeypatch):
+    monkeypatch.setattr(compiled, "COMPILER", {"backend": "aot_eager"})  # code generation would take minutes
+    equals_loop(case.build(bidirectional=True), batch(), [6, 0, 3], "compiled")
+
+
+def equals_loop(rnn, x, lengths, backend):
+    """Unless the backend refuses by its name."""
     rnn.backend = backend
     try:
         result = outcome(rnn, x, lengths=lengths)
