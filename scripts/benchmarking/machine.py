@@ -29,11 +29,16 @@ PRODUCTS = ("product by torch.mm", "product by oneDNN")
 """Libraries differ: on one machine with AVX-512 MKL, behind torch.mm, reached half of oneDNN's rate."""
 
 
+COPY = "copy"
+LIMITS = (*PRODUCTS, COPY)
+"""Names of what is timed for the limits and takes no part in the race."""
+
+
 def limit_calls() -> dict[str, Call]:
     """Calls to time beside a row's contestants, so that all see the machine in the same state."""
     a, b, product = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE), torch.empty(SIDE, SIDE)
     source, target = torch.zeros(COPIED // 4), torch.empty(COPIED // 4)
-    calls: dict[str, Call] = {PRODUCTS[0]: lambda: torch.mm(a, b, out=product), "copy": lambda: target.copy_(source)}
+    calls: dict[str, Call] = {PRODUCTS[0]: lambda: torch.mm(a, b, out=product), COPY: lambda: target.copy_(source)}
     if torch.backends.mkldnn.is_available():
         blocked = a.to_mkldnn()
         calls[PRODUCTS[1]] = lambda: torch.nn.functional.linear(blocked, b)
@@ -43,7 +48,7 @@ def limit_calls() -> dict[str, Call]:
 def limits_from(times: Mapping[str, Times]) -> Limits:
     """The best rates that ``limit_calls`` reached, each in the faster quarter of its calls."""
     product = min(times[name].low for name in PRODUCTS if name in times)
-    return Limits(2e3 * SIDE**3 / product, 2e3 * COPIED / times["copy"].low)
+    return Limits(2e3 * SIDE**3 / product, 2e3 * COPIED / times[COPY].low)
 
 
 def describe(seconds: float = 0.3) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from benchmarking import counting, pictures
 from benchmarking.cases import PASSES, TABLE, USUAL, WHOLE, Case, case, seed_deep, variable_lengths
 from benchmarking.contestants import call_of, check_agreement, names_of
-from benchmarking.machine import limit_calls, limits_from
+from benchmarking.machine import LIMITS, limit_calls, limits_from
 from benchmarking.memory import peak_mebibytes
 from benchmarking.section import Plan, Row, Section
 from benchmarking.stacks import TORCH, picked
@@ -50,7 +50,7 @@ def measure(plan: Plan) -> Iterator[Row]:
 def row(one: Case, times: dict[str, Times], memory: dict[str, float | None]) -> Row:
     """The figures of one case."""
     limits = limits_from(times)
-    contestants = {name: value for name, value in times.items() if name not in limit_calls()}
+    contestants = {name: value for name, value in times.items() if name not in LIMITS}
     least = limits.milliseconds(counting.operations(one), counting.bytes_moved(one))
     return {
         "cell": one.cell,
