@@ -117,8 +117,7 @@ bool adds_while_sweeping(const Backward<T>& pass) {
 
 template <class Cell, class T>
 void step_row_back(int64_t hidden, const T* saved_line, const T* grad_output, T* const* carry, T* grad_inputs, T* grad_products) {
-  for (int64_t unit = 0; unit < hidden; unit += kLanes<T>) {
-    const Lanes<T> lanes(hidden - unit);
+  for_row<T>(hidden, [=](auto lanes, int64_t unit) {
     Vec<T> saved[Cell::saved], prev[Cell::states], dnext[Cell::states], dx[Cell::inputs], dp[Cell::products], dprev[Cell::states];
     for (int i = 0; i < Cell::saved; ++i) saved[i] = lanes.load(saved_line + i * hidden + unit);
     for (int i = 0; i < Cell::states; ++i) prev[i] = lanes.load(saved_line + (kActivations<Cell> + i) * hidden + unit);
@@ -129,7 +128,7 @@ void step_row_back(int64_t hidden, const T* saved_line, const T* grad_output, T*
     if (!Cell::additive)
       for (int i = 0; i < Cell::products; ++i) lanes.store(grad_products + i * hidden + unit, dp[i]);
     for (int i = 0; i < Cell::states; ++i) lanes.store(carry[i] + unit, dprev[i]);
-  }
+  });
 }
 
 // `sums` null: `gradients` holds all entries of the pass, by their number; else only those of the steps at hand.

@@ -27,8 +27,7 @@ struct ForwardWeights {
 // One step of one row; `keep` null: nothing is kept for backward.
 template <class Cell, class T>
 void step_row(int64_t hidden, const T* gates, const T* products, T* const* state, T* output, T* keep, bool stream) {
-  for (int64_t unit = 0; unit < hidden; unit += kLanes<T>) {
-    const Lanes<T> lanes(hidden - unit);
+  for_row<T>(hidden, [=](auto lanes, int64_t unit) {
     Vec<T> x[Cell::inputs], p[Cell::products], prev[Cell::states], next[Cell::states], saved[Cell::saved];
     for (int i = 0; i < Cell::inputs; ++i) x[i] = lanes.load(gates + i * hidden + unit);
     if (!Cell::additive)
@@ -37,14 +36,14 @@ void step_row(int64_t hidden, const T* gates, const T* products, T* const* state
     Cell::forward(x, p, prev, next, saved);
     for (int i = 0; i < Cell::states; ++i) lanes.store(state[i] + unit, next[i]);
     lanes.store(output + unit, next[0]);
-    if (!keep) continue;
+    if (!keep) return;
     const auto write = [&](int block, Vec<T> v) {
       T* to = keep + block * hidden + unit;
       stream ? lanes.stream(to, v) : lanes.store(to, v);
     };
     for (int i = 0; i < Cell::saved; ++i) write(i, saved[i]);
     for (int i = 0; i < Cell::states; ++i) write(kActivations<Cell> + i, prev[i]);
-  }
+  });
 }
 
 template <class Cell, class T>

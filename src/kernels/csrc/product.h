@@ -60,10 +60,10 @@ class Packed {
     for (int64_t k = 0; k < depth_; ++k) {
       const T* from = line(k);
       for (int64_t j = 0; j < tiles(); ++j) {
-        const int64_t width = tile_width(j), padded = whole_vectors<T>(width) * kLanes<T>;
-        T* to = tile(j) + k * padded;
-        std::copy(from + j * kTileWidth<T>, from + j * kTileWidth<T> + width, to);
-        std::fill(to + width, to + padded, T(0));
+        const int64_t width = tile_width(j);
+        const T* part = from + j * kTileWidth<T>;
+        T* to = tile(j) + k * whole_vectors<T>(width) * kLanes<T>;
+        for_row<T>(width, [=](auto lanes, int64_t n) { store(to + n, lanes.load(part + n)); });
       }
     }
   }
