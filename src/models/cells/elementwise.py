@@ -25,18 +25,30 @@ class IndRNNCell(Cell):
 
     Args:
         activation: f, one of ``ACTIVATIONS``; relu in the paper.
+        bound: largest |u|; None: any. Over T steps a relu unit grows by u^T at most: the paper bounds u by 2^(1/T).
+            Its gradient is that of no bound, so that a weight which stands at it can leave it.
     Raises:
-        ValueError: for an unknown activation.
+        ValueError: for an unknown activation, or a bound that is not positive.
     """
 
     gates = ("g",)
     recurrent_gates = ()
 
-    def __init__(self, input_size: int, hidden_size: int, *, activation: str = "relu", **common: Any) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        activation: str = "relu",
+        bound: float | None = None,
+        **common: Any,
+    ) -> None:
         if activation not in ACTIVATIONS:
             raise unknown("activation", activation, ACTIVATIONS)
+        if bound is not None and not bound > 0:
+            raise ValueError(f"bound must be a positive number or None, not {bound}")
         super().__init__(input_size, hidden_size, **common)
-        self.activation = activation
+        self.activation, self.bound = activation, bound
         self.weight_hh = self.parameter(hidden_size)
 
     def settle(self) -> None:
@@ -46,12 +58,23 @@ class IndRNNCell(Cell):
     def step(self, gates: Tensor, state: HiddenState, noise: Noise = NO_NOISE) -> HiddenState:
         """See the class."""
         h = state.h if noise.state is None else state.h * noise.state
-        return HiddenState(drop(ACTIVATIONS[self.activation](gates + self.weight_hh * h), noise))
+        return HiddenState(drop(ACTIVATIONS[self.activation](gates + self.bounded() * h), noise))
+
+    def bounded(self) -> Tensor:
+        """u within its bound."""
+        if self.bound is None:
+            return self.weight_hh
+        beyond = (self.weight_hh - self.weight_hh.clamp(-self.bound, self.bound)).detach()
+        return self.weight_hh - beyond
 
     @property
     def fused_mode(self) -> str | None:
         """By the activation: relu or tanh."""
         return f"indrnn_{self.activation}" if self.activation in ("relu", "tanh") else None
+
+    def fused_weights(self, noise: Noise | None = None) -> dict[str, Tensor]:
+        """With u within its bound."""
+        return super().fused_weights(noise) | {"weight_hh": self.bounded()}
 
 
 @register("sru")

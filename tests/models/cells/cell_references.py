@@ -206,9 +206,10 @@ def ligru(p: Parameters, x: Array, state: tuple) -> tuple:
 # --- no recurrent matrix ----------------------------------------------------------------------------------------------
 
 
-def indrnn(p: Parameters, x: Array, state: tuple, activation: str = "relu") -> tuple:
+def indrnn(p: Parameters, x: Array, state: tuple, activation: str = "relu", bound: float = np.inf) -> tuple:
     (h,) = state
-    return (ACTIVATIONS[activation](x @ p["weight_ih"].T + p["weight_hh"] * h + p.get("bias_ih", 0.0)),)
+    u = np.clip(p["weight_hh"], -bound, bound)
+    return (ACTIVATIONS[activation](x @ p["weight_ih"].T + u * h + p.get("bias_ih", 0.0)),)
 
 
 def sru(p: Parameters, x: Array, state: tuple) -> tuple:

@@ -142,6 +142,29 @@ def test_an_indrnn_counts_up_and_an_independent_unit_never_sees_its_neighbour():
     close(rnn(X)[0], [[1, 0], [4, 0.5], [3, 4.25]])
 
 
+@pytest.mark.parametrize("backend", ["loop", "auto"])
+def test_a_bounded_indrnn_steps_with_its_weight_at_the_bound_which_it_can_leave_again(backend):
+    rnn, cell = toy("indrnn", bound=1.0)
+    rnn.backend = backend
+    put(cell.weight_ih, torch.eye(2))
+    put(cell.weight_hh, [3.0, 0.5])
+    output, _ = rnn(X)
+    close(output, [[1, 0], [4, 0.5], [3, 4.25]])  # as with a weight of one
+    output.sum().backward()
+    assert (cell.weight_hh.grad > 0).all()
+
+
+def test_a_bounded_indrnn_stays_finite_over_a_thousand_steps_where_one_without_a_bound_does_not():
+    outputs = {}
+    for bound in (None, 1.0):
+        rnn, cell = toy("indrnn", bound=bound)
+        put(cell.weight_ih, torch.eye(2))
+        put(cell.weight_hh, [3.0, 3.0])
+        outputs[bound] = rnn(torch.ones(1000, 1, 2).double())[0]
+    assert not outputs[None].isfinite().all()
+    close(outputs[1.0][-1], [[1000, 1000]])
+
+
 def test_an_sru_with_its_reset_gate_shut_is_a_wire():
     rnn, cell = toy("sru")
     open_gate(cell, r=NEVER)
@@ -318,6 +341,7 @@ def test_layer_norm_undoes_the_scale_and_shift_of_a_product():
     [
         ("rnn", {"activation": "tanhh"}, r"unknown activation 'tanhh' \(did you mean tanh\?\)"),
         ("indrnn", {"activation": "rellu"}, r"unknown activation 'rellu' \(did you mean relu\?\)"),
+        ("indrnn", {"bound": 0.0}, "bound must be a positive number or None, not 0.0"),
         ("lstm", {"transition_depth": 0}, "transition_depth must be at least 1, not 0"),
         ("gru", {"shortcut": True}, "needs a transition_depth of at least 2"),
         ("lstmp", {"proj_size": 4}, "proj_size must be from 1 to below hidden_size=4, not 4"),
