@@ -52,6 +52,7 @@ def main() -> int:
     plan = Plan(extent, seconds, tuple(chosen.cells.split(",")), tuple(chosen.sizes))
     if chosen.show:
         return show(chosen.out)
+    machine.settle()
     about = machine.describe(min(seconds, 0.3))
     print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in about.items()) + "\n", flush=True)
     for name in names:
