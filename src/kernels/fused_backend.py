@@ -38,14 +38,18 @@ def yields(call: Call) -> str | None:
     from 16 steps on, at widths 5 to 512, with and without gradients. Below that torch.nn itself is the faster one
     (at one step 0.4 to 0.65 without gradients, 0.6 to 1.3 with): 20 us a call, where ours spends 40 in Python and,
     from width 256 on, packs matrices that are then hardly used; ``native`` would spend 50, so there is nothing to
-    yield to. LSTM: above 1 everywhere on one thread. But oneDNN shares a few rows among threads, which these
-    kernels do not: without gradients, below 8 sequences, from width 256 on two cores made it 0.7 to 0.9 (0.9 to 1.0
-    by ``native``). Cells and options that torch's layers do not have would run in the Python loop, which was never
-    the faster one.
+    yield to. LSTM: above 1 everywhere on one thread. But oneDNN shares the units of a few rows among threads, these
+    kernels only the rows. On two cores that made it, with gradients, 0.6 to 0.95 at widths 256 to 512 and 1 to 8
+    sequences, where ``native`` is torch.nn's equal; 1.3 to 1.8 at width 1024, where it is the weights' gradients
+    that cost; without gradients 0.6 to 1 at these widths, and 0.64 for one sequence at 1024. Cells and options that
+    torch's layers do not have would run in the Python loop, which was never the faster one.
     """
-    first, batch = call.layers[0][0], call.x.shape[1]
-    few_rows = first.native_mode == "LSTM" and first.hidden_size >= 256 and batch < 8 and call.x.shape[0] > 1
-    if few_rows and torch.get_num_threads() > 1 and not torch.is_grad_enabled() and native.why_not(call) is None:
+    first, (steps, batch) = call.layers[0][0], call.x.shape[:2]
+    if first.native_mode != "LSTM" or steps == 1 or torch.get_num_threads() == 1:
+        return None
+    few_rows = batch <= 8 and 256 <= first.hidden_size < 1024
+    one_row = batch == 1 and first.hidden_size >= 1024 and not torch.is_grad_enabled()
+    if (few_rows or one_row) and native.why_not(call) is None:
         return "oneDNN's LSTM shares few sequences of this width among threads"
     return None
 
