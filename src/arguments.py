@@ -164,6 +164,11 @@ def read_arguments(
     return given, overrides
 
 
+def names_other_data(overrides: list[str]) -> bool:
+    """Whether overrides ask for other content than a run's own, and not just for another way to read that."""
+    return any(value_of(key, overrides) is not None for key in ("data", "data.path", "data.val_path", "data.test_path"))
+
+
 def compose_data(own: DataOptions, overrides: list[str]) -> DataOptions:
     """The data that ``data=… data.key=…`` ask for; without ``data=`` a run's own, with the typed keys changed."""
     anew = value_of("data", overrides) is not None
@@ -174,5 +179,8 @@ def compose_data(own: DataOptions, overrides: list[str]) -> DataOptions:
     composed = compose_config(cfg)
     if anew:
         return composed.data
-    run = compose_config(composed.to_dict() | {"data": own.model_dump()})
+    fields = own.model_dump()
+    if value_of("data.path", overrides) is not None:  # another file: what was held beside the run's own does not go on
+        fields |= {key: None for key in ("val_path", "test_path") if key in fields}
+    run = compose_config(composed.to_dict() | {"data": fields})
     return with_keys(run, composed, typed_keys(overrides)).data

@@ -2,16 +2,17 @@
 
     python -m src.evaluate run=RUN_DIR [split=val] [device=auto] [data=text_file data.path=FILE ...]
 
-prints one JSON object of metrics, last of all. Without ``data=`` the run is judged on the data it was trained on
-(split=val, train, test); with it on other data, encoded as the run encodes.
+prints one JSON object of metrics, last of all. Without ``data=`` or ``data.path=`` the run is judged on the data it was
+trained on (split=val, train, test); with them on other data, encoded as the run encodes.
 """
 
 import json
 import sys
 from pathlib import Path
 
-from src.arguments import compose_data, read_arguments
+from src.arguments import compose_data, names_other_data, read_arguments
 from src.cli import open_door
+from src.errors import RequestError
 
 
 def main() -> None:
@@ -23,14 +24,16 @@ def main() -> None:
 
     folder, split = request["run"], request.get("split", "val")
     run = restore(folder, request.get("device", "auto"))
-    if overrides:
-        options = compose_data(run.cfg.data, overrides)
+    options = compose_data(run.cfg.data, overrides) if overrides else run.cfg.data
+    if run.encoder is None or names_other_data(overrides):
         data = build_data(options, run.cfg.seed, run.encoder)
         run.spec.refuse_other(data.spec, options.name)
     else:
-        data = build_data(run.cfg.data, run.cfg.seed)
-        if data.encoder is not None:
-            keep_encoder(Path(folder), data.encoder)
+        own, seed = run.cfg.data, run.cfg.seed
+        if (options.seed_of_split(seed), options.holdout) != (own.seed_of_split(seed), own.holdout):
+            raise RequestError("another holdout than the run's own holds texts that it was trained on; leave that out")
+        data = build_data(options, seed)
+        keep_encoder(Path(folder), data.encoder)
     batches = run.task.batches(data, split, run.cfg.batch_size, bucket=run.cfg.trainer.bucket)
     metrics = evaluate(run.task, run.model, batches, run.device, run.cfg.amp).compute()
     result = {f"{split}/{name}": value for name, value in metrics.items()}

@@ -55,16 +55,19 @@ def main() -> None:
     choose = chooser(request.temperature, request.top_k, request.top_p, request.seed)
     write = run.encoder.tokenizer.writer()
     print(prompt, end="", flush=True)
-    began = time.perf_counter()
+    clock = [time.perf_counter()]
     for token in islice(generate(run.model, ids, choose), request.length):
+        clock.append(time.perf_counter())  # before the first token the prompt was read
         print(write(token), end="", flush=True)
-    rate = request.length / (time.perf_counter() - began)
+    read, written = clock[1] - clock[0], clock[-1] - clock[1]
+    rate = f", {(request.length - 1) / written:,.0f} tokens/s" if written > 0 else ""
     print(flush=True)
-    print(f"{request.length} tokens, {rate:,.0f} tokens/s, after a prompt of {len(ids)}", file=sys.stderr)
+    print(f"{request.length} tokens{rate}, after a prompt of {len(ids)} read in {read:.2f} s", file=sys.stderr)
 
 
 def read_prompt() -> str:
-    """All of standard input, without the end of its last line.
+    """All of standard input as training reads a file: without its byte order mark, with plain line ends; without the
+    end of its last line.
 
     Raises:
         RequestError: it is a terminal, or not UTF-8 (with the line).
@@ -73,7 +76,7 @@ def read_prompt() -> str:
         raise RequestError("prompt= is missing: give the beginning of a text, or write it to standard input")
     content = sys.stdin.buffer.read()
     try:
-        return content.decode("utf-8").removesuffix("\n")
+        return content.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise RequestError(f"standard input, line {line}: not UTF-8 text") from None

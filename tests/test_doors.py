@@ -51,6 +51,8 @@ def test_train_evaluate_predict_and_resume(typed: Typed, small: list[str], revie
     assert same == {name: pytest.approx(best[name]) for name in same}
     other = write_reviews(tmp_path / "other, file.csv", count=20, seed=1)
     assert last_json(typed("evaluate", "run=a run", f"data.path={other}"))["examples"] == 20
+    code, _, err = typed("evaluate", "run=a run", "data.split_seed=5")
+    assert code == 2 and "holds texts that it was trained on" in err
     code, _, err = typed("evaluate", "run=a run", "split=test")
     assert (code, err) == (2, "error: this data has no split 'test'; known: train, val\n")
 
@@ -75,6 +77,17 @@ def test_train_evaluate_predict_and_resume(typed: Typed, small: list[str], revie
         code, _, err = typed(door, "resume=a run" if door == "train" else "run=a run")
         assert code == 2 and damaged in err and len(err.splitlines()) == 1
         (folder / damaged).write_bytes(content)
+
+
+def test_another_file_takes_the_place_of_all_that_a_run_was_trained_and_validated_on(
+    typed: Typed, small: list[str], tmp_path: Path
+) -> None:
+    held = write_reviews(tmp_path / "held.csv", count=10, seed=2)
+    assert typed("train", *small, f"data.val_path={held}", "debug=fast", "hydra.run.dir=run")[0] == 0
+    assert last_json(typed("evaluate", "run=run"))["examples"] == 10
+    other = write_reviews(tmp_path / "other.csv", count=20, seed=1)
+    assert last_json(typed("evaluate", "run=run", f"data.path={other}"))["examples"] == 20
+    assert last_json(typed("evaluate", "run=run", f"data.val_path={other}"))["examples"] == 20
 
 
 def test_a_run_whose_data_has_changed_is_not_judged_by_it(typed: Typed, small: list[str], reviews: Path) -> None:

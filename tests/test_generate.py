@@ -46,7 +46,10 @@ def test_a_run_writes_on_is_judged_judges_texts_and_refuses_nonsense(typed: Type
     assert (code, err) == (0, "")
     code, out, err = typed("generate", "run=run", "prompt=abcd ab", "length=43", "temperature=0")
     assert (code, out) == (0, "abcd ab" + "cd " + "abcd " * 8 + "\n")
-    assert "43 tokens, " in err and "tokens/s, after a prompt of 7" in err
+    assert "43 tokens, " in err and "tokens/s, after a prompt of 7 read in " in err
+    assert "1 tokens, after a prompt of 1 read in " in typed("generate", "run=run", "length=1", "prompt=a")[2]
+    cold = typed("generate", "run=run", "prompt=abcd ab", "length=43", "temperature=1e-310")
+    assert cold[:2] == (code, out), "next to no temperature is no temperature"
     assert typed("generate", "run=run", "length=3", "temperature=0", stdin="abcd ab\n")[1] == "abcd abcd \n"
     long = typed("generate", "run=run", "length=3", "temperature=0", stdin="abcd " * 5000 + "ab\n")
     assert long[1].endswith("abcd abcd \n") and "after a prompt of 25002" in long[2]
@@ -59,6 +62,13 @@ def test_a_run_writes_on_is_judged_judges_texts_and_refuses_nonsense(typed: Type
     code, out, _ = typed("evaluate", "run=run")
     found = json.loads(out.splitlines()[-1])
     assert code == 0 and found["val/perplexity"] < 1.2 < found["val/baseline"] and found["val/bits_per_character"] < 0.3
+    code, out, _ = typed("evaluate", "run=run", "data.cache_dir=null")
+    assert code == 0 and json.loads(out.splitlines()[-1]) == found, "the run's own held-out part, however it is read"
+    code, _, err = typed("evaluate", "run=run", "data.holdout=0.5")
+    assert code == 2 and "another holdout than the run's own" in err
+    reviews = write_reviews(tmp_path / "labelled.csv")
+    code, _, err = typed("evaluate", "run=run", "data=text_file", f"data.path={reviews}")
+    assert code == 0, err  # whose labels say nothing to a language model
     code, out, _ = typed("predict", "run=run", stdin="abcd abcd\naabbccdd\na\n")
     usual, odd, short = (json.loads(line) for line in out.splitlines())
     assert code == 0 and usual["perplexity"] < odd["perplexity"] and short == {"tokens": 1, "perplexity": None}
@@ -68,6 +78,8 @@ def test_a_run_writes_on_is_judged_judges_texts_and_refuses_nonsense(typed: Type
     for arguments, said in WRONG:
         code, out, err = typed("generate", "run=run", *arguments)
         assert (code, out) == (2, "") and said in err and len(err.splitlines()) == 1
+    sys.stdin = io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfab\r\na\r\n"))
+    assert read_prompt() == "ab\na"  # as training reads such a file
     sys.stdin = io.TextIOWrapper(io.BytesIO(b"ab\na\xff"))
     with pytest.raises(RequestError, match="standard input, line 2: not UTF-8 text"):
         read_prompt()

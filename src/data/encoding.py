@@ -109,6 +109,8 @@ def some(count: int, labelled: int, seed: int) -> NDArray[np.int64]:
 
 def _encode(corpus: Corpus, encoder: TextEncoder) -> dict[str, EncodedSplit]:
     """Encode every split, with the encoder's numbers for the classes."""
+    if not encoder.class_names:  # of a language model of plain text: labels mean nothing to it
+        return {name: encoder.encode_whole(split.texts, None) for name, split in corpus.splits.items()}
     unknown = [name for name in corpus.class_names if name not in encoder.class_names]
     if unknown:
         raise RequestError(

@@ -50,7 +50,8 @@ def chooser(temperature: float, top_k: int | None, top_p: float | None, seed: in
         log_p_V[UNK_ID] = -torch.inf  # a token that is not known cannot be written
         if temperature == 0:
             return int(log_p_V.argmax())
-        p_V, ids_V = (log_p_V / temperature).softmax(0).sort(descending=True, stable=True)
+        scaled_V = (log_p_V - log_p_V.max()) / temperature  # the likeliest stays 0, however low the temperature
+        p_V, ids_V = scaled_V.softmax(0).sort(descending=True, stable=True)
         if top_k is not None:
             p_V = p_V[:top_k]
         if top_p is not None:
