@@ -19,21 +19,23 @@ def main() -> None:
     """Evaluate ``run`` on a split and print its metrics."""
     request, overrides = read_arguments(sys.argv[1:], ["run"], ["split", "device"], __doc__, "data")
     from src.data.build import build_data  # late: a wrong request needs no torch
+    from src.data.options import TextOptions
     from src.restore import keep_encoder, restore
     from src.training import evaluate
 
     folder, split = request["run"], request.get("split", "val")
     run = restore(folder, request.get("device", "auto"))
-    options = compose_data(run.cfg.data, overrides) if overrides else run.cfg.data
-    if run.encoder is None or names_other_data(overrides):
-        data = build_data(options, run.cfg.seed, run.encoder)
-        run.spec.refuse_other(data.spec, options.name)
-    else:
-        own, seed = run.cfg.data, run.cfg.seed
+    own, seed = run.cfg.data, run.cfg.seed
+    options = compose_data(own, overrides) if overrides else own
+    if not names_other_data(overrides) and isinstance(own, TextOptions) and isinstance(options, TextOptions):
         if (options.seed_of_split(seed), options.holdout) != (own.seed_of_split(seed), own.holdout):
             raise RequestError("another holdout than the run's own holds texts that it was trained on; leave that out")
         data = build_data(options, seed)
-        keep_encoder(Path(folder), data.encoder)
+        if data.encoder is not None:
+            keep_encoder(Path(folder), data.encoder)
+    else:
+        data = build_data(options, seed, run.encoder)
+        run.spec.refuse_other(data.spec, options.name)
     batches = run.task.batches(data, split, run.cfg.batch_size, bucket=run.cfg.trainer.bucket)
     metrics = evaluate(run.task, run.model, batches, run.device, run.cfg.amp).compute()
     result = {f"{split}/{name}": value for name, value in metrics.items()}
