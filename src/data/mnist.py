@@ -123,6 +123,6 @@ def _checked(pictures: NDArray[np.uint8], classes: NDArray[np.uint8], path: Path
             f"{path}: expected pictures [N, height, width] of bytes and a class for each, not {pictures.dtype}"
             f" {list(pictures.shape)} and {list(classes.shape)}"
         )
-    if classes.dtype.kind not in "iu" or classes.max() > 9:
+    if classes.dtype.kind not in "iu" or not 0 <= classes.min() <= classes.max() <= 9:
         raise RequestError(f"{path}: the classes are not digits")
     return pictures, classes.astype(np.int64)

@@ -14,6 +14,7 @@ from src.data.arrays import ArrayData, Arrays, Split
 from src.data.base import DataSpec
 from src.data.options import DataOptions, Share
 from src.data.split import holdout_indices
+from src.errors import RequestError
 
 
 class PixelOptions(DataOptions):
@@ -42,6 +43,8 @@ def read_pixels(options: PixelOptions, seed: int, train: Labelled, test: Labelle
         train: to learn from, in the order of its makers.
         test: what they set apart, if they did.
         brightest: value of a white pixel, which becomes 1.
+    Raises:
+        RequestError: pictures of two sizes.
     """
     pictures, classes = train
     kept, held_out = holdout_indices(
@@ -52,12 +55,17 @@ def read_pixels(options: PixelOptions, seed: int, train: Labelled, test: Labelle
         "val": (pictures[held_out], classes[held_out]),
     }
     if test is not None:
+        if test[0].shape[1:] != pictures.shape[1:]:
+            raise RequestError(
+                f"data={options.name}: training pictures of {list(pictures.shape[1:])} pixels,"
+                f" test pictures of {list(test[0].shape[1:])}"
+            )
         parts["test"] = test
     splits = {name: Split(_sequences(options, part, 1 / brightest)) for name, part in parts.items()}
     spec = DataSpec(
         baseline=_majority(parts),
         feature_size=pictures.shape[2] if options.order == "rows" else 1,
-        class_names=tuple(str(digit) for digit in range(int(classes.max()) + 1)),
+        class_names=tuple(str(digit) for digit in range(max(int(part.max()) for _, part in parts.values()) + 1)),
     )
     return ArrayData(spec, splits)
 

@@ -189,3 +189,10 @@ def test_files_that_are_not_right_are_named(configured: Configured, folder: Path
     refused(r"expected pictures \[N, height, width\] of bytes .* not uint8 \[3, 4\] and \[3\]", path=str(archive))
     np.savez(archive, x_train=np.zeros((3, 2, 2), np.uint8), y_train=np.full(3, 200, np.uint8))
     refused("the classes are not digits", path=str(archive))
+    np.savez(archive, x_train=np.zeros((3, 2, 2), np.uint8), y_train=np.full(3, -1))
+    refused("the classes are not digits", path=str(archive))
+    train = {"x_train": np.zeros((8, 2, 2), np.uint8), "y_train": np.arange(8) % 2}
+    np.savez(archive, **train, x_test=np.zeros((3, 2, 3), np.uint8), y_test=np.arange(3))
+    refused(r"data=mnist: training pictures of \[2, 2\] pixels, test pictures of \[2, 3\]", path=str(archive))
+    np.savez(archive, **train, x_test=np.zeros((3, 2, 2), np.uint8), y_test=np.array([0, 5, 1]))
+    assert len(build(chosen.model_copy(update={"path": str(archive)})).spec.class_names) == 6
