@@ -46,13 +46,12 @@ class GradientFlow(Diagnostic):
     def before_update(self, step: int) -> None:
         """Measure the flow, and keep the weights."""
         self.flow, self.gradients = measure(self.scene)
-        weights = self.scene.model.named_parameters()
-        self.kept = {name: weight.detach().clone() for name, weight in weights if weight.requires_grad}
+        self.kept = {name: weight.detach().clone() for name, weight in self.scene.model.named_parameters()}
 
     def after_update(self, step: int) -> dict[str, float]:
         """Compare the weights, and record all of it."""
-        weights = {name: weight for name, weight in self.scene.model.named_parameters() if name in self.kept}
-        changes = norms_of(self.scene, {name: weight.detach() - self.kept[name] for name, weight in weights.items()})
+        weights = self.scene.model.named_parameters()
+        changes = norms_of(self.scene, {name: weight.detach() - self.kept[name] for name, weight in weights})
         sizes = norms_of(self.scene, self.kept)
         del self.kept
         found = {"gradient": self.gradients, "weight": sizes}
@@ -107,8 +106,8 @@ def measure(scene: Scene) -> tuple[Tensor, dict[str, float]]:
     """Norms of dLoss/dh [directions of layers, T] on the probe batch, and of each part's dLoss/dW, by one backward."""
     batch = scene.probe_batch()
     ways = directions(scene.stacks)
-    weights = {name: weight for name, weight in scene.model.named_parameters() if weight.requires_grad}
-    with scene.still("loop"), torch.enable_grad():
+    weights = dict(scene.model.named_parameters())
+    with scene.still("loop"), trainable(list(weights.values())), torch.enable_grad():
         x, lengths = scene.read(batch)
         with watched(ways) as states:
             loss = scene.task.step(scene.model, batch, None).loss
@@ -124,6 +123,19 @@ def measure(scene: Scene) -> tuple[Tensor, dict[str, float]]:
         norms_TB = of_way_TBH.double().norm(dim=-1)  # in float32 the squares of what has all but vanished would be zero
         rows.append(by_distance(norms_TB, lengths.cpu(), way.turned).norm(dim=1))
     return torch.stack(rows), norms_of(scene, dict(zip(weights, found[len(wanted) :], strict=True)))
+
+
+@contextmanager
+def trainable(weights: list[Tensor]) -> Iterator[None]:
+    """Let gradients reach all weights, also those that are frozen for now, while the block runs."""
+    frozen = [weight for weight in weights if not weight.requires_grad]
+    for weight in frozen:
+        weight.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)
 
 
 def by_distance(norms_TB: Tensor, lengths: Tensor, turned: bool) -> Tensor:

@@ -37,6 +37,10 @@ class Unfreezing:
     def __init__(self, levels: list[Level], epochs: int | None) -> None:
         self.levels, self.epochs = levels, epochs
 
+    def left_frozen(self, epochs: int) -> int:
+        """How many levels never learn in so many epochs."""
+        return 0 if self.epochs is None else max(len(self.levels) - 1 - (epochs - 1) // self.epochs, 0)
+
     def begin(self, epoch: int) -> None:
         """Freeze and let go what epoch ``epoch`` (from 0) is to find so: a function of the epoch alone."""
         if self.epochs is None:

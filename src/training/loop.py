@@ -82,6 +82,11 @@ class Trainer:
         self.scaler = make_scaler(cfg.amp, device)
         self.optimizer = build_optimizer(self.model, cfg)
         self.unfreezing = Unfreezing(levels_of(self.model, cfg), cfg.finetune.unfreeze_epochs)
+        if frozen := self.unfreezing.left_frozen(cfg.epochs):
+            tracker.warn(
+                f"finetune.unfreeze_epochs={cfg.finetune.unfreeze_epochs}: {frozen} of {len(self.unfreezing.levels)}"
+                f" levels never learn in epochs={cfg.epochs}"
+            )
         self.schedule = Schedule(self.optimizer, cfg, self.total_steps)
         self.update = Updater(self.model, self.optimizer, self.scaler, cfg.clip, cfg.trainer.clip_by)
 

@@ -79,6 +79,19 @@ def test_a_plain_tanh_stack_of_small_weights_loses_the_gradient_and_a_residual_o
     assert flows["residual"][0] > 0.3 * flows["residual"][-1]
 
 
+def test_levels_that_are_frozen_for_now_are_measured_all_the_same_and_stay_frozen():
+    torch.manual_seed(0)
+    rnn = DeepRNN(3, 4, 2, cell="lstm")
+    scene = make_scene(rnn, make_batch(5, [5, 3], 3))
+    expected = measure(scene)
+    for weight in rnn.parameters():
+        weight.requires_grad_(False)
+    flow, parts = measure(scene)
+    torch.testing.assert_close(flow, expected[0])
+    assert parts == pytest.approx(expected[1]) and parts.keys() == {"layer_0", "layer_1", "head"}
+    assert not any(weight.requires_grad for weight in rnn.parameters())
+
+
 @pytest.mark.parametrize(
     "options", [{"cell": "lem"}, {"cell": "lstmp", "proj_size": 2}, {"link": "highway", "recompute": 2}]
 )
