@@ -8,6 +8,7 @@ import torch
 
 from src.config import Config, read_config, shown
 from src.data.base import Data
+from src.data.options import DataOptions, TextOptions
 from src.data.tokenizer import Tokenizer
 from src.errors import RequestError
 from src.models.sequence import SequenceEncoder
@@ -57,7 +58,7 @@ def start_from_run(folder: str, cfg: Config, model: Any, data: Data) -> None:
     pad = model.embedding.padding_idx if model.embedding is not None else None
     if model.embedding is not None and pad is not None:
         with torch.no_grad():
-            model.embedding.weight[pad] = 0  # a language model never reads padding and leaves that vector as it was
+            model.embedding.weight[pad] = 0  # a language model ends texts with what is padding here
     log.info("embedding and stack start from %s", folder)
 
 
@@ -103,20 +104,23 @@ def check_vocabulary(folder: str, theirs: Tokenizer, ours: Tokenizer) -> None:
     raise RequestError(f"init_from={folder}: another vocabulary: {difference}; give both runs the same data.tokenizer")
 
 
+def places_of(data: DataOptions) -> list[Any]:
+    """Where a data set's texts come from, however the paths are written."""
+    paths = [getattr(data, key, None) for key in ("path", "val_path", "test_path")]
+    return [data.name, *(path and Path(path).expanduser().resolve() for path in paths)]
+
+
 def check_holdout(folder: str, theirs: Config, ours: Config) -> None:
     """Refuse a run that has been trained on texts which the new one holds out."""
     there, here = theirs.data, ours.data
-    if (there.name, getattr(there, "path", None)) != (here.name, getattr(here, "path", None)):
+    if places_of(there) != places_of(here) or not (isinstance(there, TextOptions) and isinstance(here, TextOptions)):
         log.warning(
             "%s was trained on data=%s: results mean nothing if that held texts of this run's holdout",
             folder,
             there.name,
         )
         return
-    splits = [
-        (config.seed if config.data.split_seed is None else config.data.split_seed, config.data.holdout)  # type: ignore[attr-defined]
-        for config in (theirs, ours)
-    ]
+    splits = [(there.seed_of_split(theirs.seed), there.holdout), (here.seed_of_split(ours.seed), here.holdout)]
     if splits[0] != splits[1]:
         (seed, share), (own_seed, own_share) = splits
         raise RequestError(

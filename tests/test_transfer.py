@@ -65,6 +65,20 @@ def test_a_run_that_started_from_another_resumes_without_it(typed: Typed, tmp_pa
     assert restore(tmp_path / "classifier").cfg.init_from == str(pretrained)
 
 
+def test_a_language_model_of_a_file_goes_on_from_another_of_the_same_file_with_the_same_holdout(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("book.txt").write_text("the cat sat on the mat and the dog sat on the log " * 40)
+    book = ["data=plain_text", "task.bptt=5", "epochs=1", "clip=1.0", *COMMON]
+    assert typed("train", *book, "data.path=book.txt", "hydra.run.dir=lm")[0] == 0
+    again = ["train", *book, f"data.path={tmp_path}/./book.txt", "init_from=lm"]
+    code, _, err = typed(*again, "hydra.run.dir=again")
+    assert (code, err) == (0, "")
+    code, _, err = typed(*again, "data.holdout=0.3", "hydra.run.dir=other")
+    assert code == 2 and "it was trained on texts that this run holds out" in err
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -140,11 +154,24 @@ def test_gradual_unfreezing_lets_one_more_level_go_at_a_time() -> None:
 
 
 def test_frozen_levels_stay_as_they_are_while_the_others_learn(typed: Typed, tmp_path: Path, pretrained: Path) -> None:
-    assert classify(typed, tmp_path, "epochs=1", "finetune.unfreeze_epochs=1")[0] == 0
+    code, out, err = classify(typed, tmp_path, "epochs=1", "finetune.unfreeze_epochs=1", "diagnostics=gradient_flow")
+    assert code == 0, err
+    assert "finetune.unfreeze_epochs=1: 3 of 4 levels never learn in epochs=1" in out
     theirs, ours = (load_checkpoint(tmp_path / run / "best.ckpt")["model"] for run in ("lm", "classifier"))
     for name, value in ours.items():
         if name.startswith("rnn."):
             assert torch.equal(value, theirs[name]), name
+
+
+@pytest.mark.parametrize(("epochs", "frozen"), [(1, 4), (2, 4), (3, 3), (8, 1), (9, 0), (99, 0)])
+def test_levels_that_no_epoch_lets_go_are_counted(epochs: int, frozen: int) -> None:
+    unfreezing = Unfreezing(small_model().levels(), 2)
+    assert unfreezing.left_frozen(epochs) == frozen
+    learned = set()
+    for epoch in range(epochs):
+        unfreezing.begin(epoch)
+        learned |= {height for height, level in enumerate(unfreezing.levels) if level[0].requires_grad}
+    assert len(unfreezing.levels) - len(learned) == frozen
 
 
 def test_a_model_without_levels_is_refused_them(configured: Callable[..., Config]) -> None:
