@@ -127,7 +127,7 @@ class Schedule:
                 factor=options.factor,
                 patience=options.patience,
                 threshold=0.0,
-                min_lr=options.floor * cfg.lr,
+                min_lr=[options.floor * group["lr"] for group in optimizer.param_groups],
             )
 
     def step(self) -> None:

@@ -158,6 +158,16 @@ def test_plateau_lowers_the_rate_only_when_the_metric_stops_getting_better() -> 
     assert seen == pytest.approx([0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.06, 0.06, 0.06])
 
 
+def test_plateau_lowers_every_level_to_its_own_floor() -> None:
+    cfg = tiny.make_config(scheduler={"name": "plateau", "factor": 0.1, "patience": 0, "floor": 0.3}, lr=0.2)
+    weights = [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    optimizer = torch.optim.SGD([{"params": weights[0], "lr": 0.2}, {"params": weights[1], "lr": 0.002}])
+    schedule = Schedule(optimizer, cfg, 100)
+    for accuracy in (0.5, 0.4, 0.4):
+        schedule.evaluated(accuracy)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.06, 0.0006])
+
+
 @pytest.mark.parametrize(
     "scheduler",
     [
