@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from src.arguments import folder_name, names_run
 from src.files import write_atomic
 from src.sweeps.report.figures import COLOURS, MARKERS
 from src.sweeps.report.runs import Run, read_runs
@@ -43,6 +44,12 @@ def train(folder: Path, seeds: int, overrides: list[str]) -> None:
     )
     if done.returncode:
         sys.exit(done.returncode)
+
+
+def default_folder(overrides: list[str]) -> Path:
+    """A folder of its own for other runs: the figure is drawn, and the means are taken, over all that lie there."""
+    words = [override.replace("=", "-", 1) for override in sorted(overrides) if names_run(override)]
+    return Path("outputs/sweeps") / folder_name("_".join(["depth_figure", *words]))
 
 
 def bottom_share(norms: np.ndarray) -> float:
@@ -125,15 +132,16 @@ def main() -> None:
     """Train, draw, and print the numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=1, help="how many (default: 1)")
-    parser.add_argument("--folder", type=Path, default=Path("outputs/sweeps/depth_figure"), help="of the sweep")
+    parser.add_argument("--folder", type=Path, help="of the sweep (default: outputs/sweeps/depth_figure…)")
     parser.add_argument(
         "--out", type=Path, default=Path("docs/depth.png"), help="the picture (default: docs/depth.png)"
     )
     parser.add_argument("overrides", nargs="*", help="of the runs, such as max_steps=50 to try it out")
     chosen = parser.parse_args()
-    train(chosen.folder, chosen.seeds, chosen.overrides)
-    draw(chosen.folder, chosen.out)
-    print(f"{table(chosen.folder)}\n\n{chosen.out}")
+    folder = chosen.folder or default_folder(chosen.overrides)
+    train(folder, chosen.seeds, chosen.overrides)
+    draw(folder, chosen.out)
+    print(f"{table(folder)}\n\n{chosen.out}")
 
 
 if __name__ == "__main__":
