@@ -71,6 +71,17 @@ def test_a_choice_that_another_tells_is_left_out_and_one_that_was_drawn_at_rando
     assert list(compare(read_runs(tmp_path)).choices.values()) == ["link", "depth", "lr", "dropout"]
 
 
+def test_how_and_where_a_run_was_made_splits_no_seeds_of_one_setting(tmp_path):
+    make_run(tmp_path / "a", seed=0, data__cache_dir="here", data__name="imdb", trainer__precision="fp32")
+    how = {"progress": False, "summary": False, "checkpoint_minutes": 5.0, "timeout_minutes": 1.0}
+    made = {f"trainer__{key}": value for key, value in how.items()} | {"data__cache_dir": "there", "threads": 1}
+    make_run(tmp_path / "b", seed=1, data__name="imdb", trainer__precision="fp32", **made)
+    found = compare(read_runs(tmp_path))
+    assert found.choices == {} and found.table["state"].tolist() == ["2 DONE"]
+    make_run(tmp_path / "c", seed=1, data__name="imdb", trainer__precision="bf16", **made)
+    assert compare(read_runs(tmp_path)).choices == {"trainer.precision": "precision"}
+
+
 def test_the_heat_map_is_depth_against_rate_for_each_cell_and_takes_the_best_of_what_shares_a_place(tmp_path):
     make_sweep(tmp_path, cells=2, depths=3, rates=3, seeds=1)
     make_run(tmp_path / "wide", best=0.99, model__cell="gru", depth=2, lr=1e-3, width=128)

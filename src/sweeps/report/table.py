@@ -7,22 +7,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from src.arguments import NOT_IDENTITY
 from src.errors import RequestError, did_you_mean
 from src.sweeps.report.runs import DONE, STATES, Run
 
-NOT_CHOICES = {
-    "seed",
-    "resume",
-    "threads",
-    "device",
-    "logger",
-    "diagnostics",
-    "sweep",
-    "experiment",
-    "debug",
-    "launcher",
-}
-"""First words of the keys that make no other experiment."""
+NOT_CHOICES = (*NOT_IDENTITY, "seed", "diagnostics", "experiment", "debug", "launcher")
+"""Keys that make no other experiment, nor does what lies below them."""
 SHORT = {"model.cell": "cell", "link.name": "link", "data.name": "data", "task.name": "task"}
 RESULTS = ("mean", "std", "lowest", "highest", "epoch", "params", "seconds")
 NUMBERS = ("value", "epoch", "params", "seconds", "steps")
@@ -185,7 +175,8 @@ def baseline_of(runs: Sequence[Run], metric: Metric) -> float | None:
 
 def choices_of(run: Run) -> dict[str, Any]:
     """What of a run's configuration makes another experiment."""
-    return {key: value for key, value in run.config.items() if key.split(".")[0] not in NOT_CHOICES}
+    below = tuple(f"{name}." for name in NOT_CHOICES)
+    return {key: value for key, value in run.config.items() if not f"{key}.".startswith(below)}
 
 
 def minimal(configs: pd.DataFrame) -> list[str]:
