@@ -53,11 +53,15 @@ def sweep_job(cfg: DictConfig, run: Run) -> None:
             except RequestError as error:  # said by any process: there is no place for a FAILED
                 say(f"error: {name}: {error}")
                 raise
+            stack.callback(_remove_empty, folder)  # while it is locked: another's may be as empty at first
             _go_on(config, folder, name, run)
     finally:
-        with suppress(OSError):
-            folder.rmdir()  # only where nothing was written
         refresh(sweep)
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()  # only where nothing was written
 
 
 def _go_on(config: Config, folder: Path, name: str, run: Run) -> None:

@@ -76,17 +76,28 @@ def lock_folder(path: Path) -> Iterator[None]:
         InUseError: another process has it.
         RequestError: it cannot be made or opened.
     """
+    while True:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise RequestError(f"{path}: cannot be made or opened ({error.strerror})") from error
+        try:
+            if not _locked(descriptor):
+                raise InUseError(f"{path}: another process is writing to this run")
+            if _names(path, descriptor):  # else its last owner removed it as empty: nobody looks for a lock on that
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _names(path: Path, descriptor: int) -> bool:
+    """Whether what was opened still lies under its name."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be made or opened ({error.strerror})") from error
-    try:
-        if not _locked(descriptor):
-            raise InUseError(f"{path}: another process is writing to this run")
-        yield
-    finally:
-        os.close(descriptor)
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except OSError:
+        return False
 
 
 def _locked(descriptor: int) -> bool:

@@ -15,6 +15,8 @@ import pytest
 from helpers import environment
 from sweep_helpers import content, runs, trouble_environment, wait_for
 
+from src.tracking.run_folder import lock_folder
+
 Typed = Callable[..., tuple[int, str, str]]  # exit code, standard output, standard error
 
 
@@ -85,6 +87,20 @@ def test_a_run_deleted_in_mid_sweep_is_named_and_the_others_go_on(start, tmp_pat
     said, _ = again.communicate(timeout=300)
     assert again.returncode == 0 and "3 runs: 1 new, 2 done" in said, said
     assert len(runs(tmp_path, "DONE")) == 3 and content(done) == before
+
+
+def test_a_run_that_another_sweep_has_just_begun_keeps_its_folder(
+    typed: Typed, fast: list[str], tmp_path: Path
+) -> None:
+    assert typed("train", *fast, "depth=1")[0] == 0
+    (run,) = runs(tmp_path, "DONE").values()
+    shutil.rmtree(run)
+    with lock_folder(run):  # claimed, and nothing written yet
+        code, _, err = typed("train", *fast, "depth=1,2")
+        assert code == 0 and "depth=1" in err and "another process is at it" in err
+        assert run.is_dir() and not list(run.iterdir())
+    assert len(runs(tmp_path, "DONE")) == 1
+    assert typed("train", *fast, "depth=1,2")[0] == 0 and len(runs(tmp_path, "DONE")) == 2
 
 
 def living(group: int) -> list[str]:

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from src.errors import RequestError, RunError
-from src.tracking import RunFolder
+from src.tracking import RunFolder, run_folder
+from src.tracking.run_folder import is_held, lock_folder
 from src.training import Interrupted
 
 CONFIG = {"depth": 2, "data": {"path": "a, b='c'"}, "resume": None}
@@ -80,6 +81,24 @@ def test_two_processes_cannot_write_to_one_run(tmp_path: Path) -> None:
         assert content(tmp_path) == before
     with RunFolder(tmp_path, CONFIG, resume=True):  # free again
         pass
+
+
+def test_who_waited_for_a_folder_that_its_owner_removed_as_empty_locks_the_one_that_is_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lock = run_folder._locked
+
+    def after_its_owner_has_gone(descriptor: int) -> bool:
+        monkeypatch.setattr(run_folder, "_locked", lock)
+        (tmp_path / "run").rmdir()
+        return lock(descriptor)
+
+    monkeypatch.setattr(run_folder, "_locked", after_its_owner_has_gone)
+    with lock_folder(tmp_path / "run"):
+        assert is_held(tmp_path / "run")
+        with pytest.raises(RequestError, match="another process"), lock_folder(tmp_path / "run"):
+            pass
+    assert not is_held(tmp_path / "run")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
