@@ -202,7 +202,7 @@ class RunFolder:
         found = [name for name in MARKS if (self.path / name).exists()]
         if self.resume and "config.yaml" not in found:
             raise RequestError(f"{self.path}: holds no run to resume (no config.yaml in it)")
-        if self.resume and "last.ckpt" not in found and {"best.ckpt", "summary.json"} & set(found):
+        if self.resume and "last.ckpt" not in found and {"summary.json", "DONE", "PRUNED"} & set(found):
             raise RequestError(
                 f"{self.path}: last.ckpt is missing, so there is nothing to go on from; start anew with another"
                 " hydra.run.dir"

@@ -103,6 +103,21 @@ def test_a_run_that_another_sweep_has_just_begun_keeps_its_folder(
     assert typed("train", *fast, "depth=1,2")[0] == 0 and len(runs(tmp_path, "DONE")) == 2
 
 
+def test_a_run_cut_off_between_its_first_two_checkpoints_is_finished_by_the_same_command(
+    typed: Typed, fast: list[str], tmp_path: Path
+) -> None:
+    assert typed("train", *fast, "depth=1")[0] == 0
+    (run,) = runs(tmp_path, "DONE").values()
+    summary = json.loads((run / "summary.json").read_text())
+    for name in ("DONE", "summary.json", "last.ckpt"):
+        (run / name).unlink()
+    code, _, err = typed("train", *fast, "depth=1")
+    assert code == 0 and (run / "DONE").exists(), err
+    assert json.loads((run / "summary.json").read_text())["best"] == summary["best"]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines if "val/loss" in line] == [1, 2]
+
+
 def living(group: int) -> list[str]:
     """Processes of a group that are not merely waiting to be buried."""
     found = []

@@ -72,6 +72,7 @@ def test_resuming_where_no_run_lies_is_refused(tmp_path: Path) -> None:
 
 def test_two_processes_cannot_write_to_one_run(tmp_path: Path) -> None:
     with RunFolder(tmp_path, CONFIG):
+        (tmp_path / "last.ckpt").touch()
         before = content(tmp_path)
         with (
             pytest.raises(RequestError, match="another process is writing"),
@@ -123,10 +124,24 @@ def test_a_resume_that_is_refused_later_leaves_the_run_as_it_was(tmp_path: Path)
     assert content(tmp_path / "run") == before
 
 
-def test_a_run_with_results_but_no_checkpoint_is_not_trained_anew(tmp_path: Path) -> None:
-    with RunFolder(tmp_path / "run", CONFIG) as folder:
+@pytest.mark.parametrize("result", ["DONE", "PRUNED", "summary.json"])
+def test_a_run_with_results_but_no_checkpoint_is_not_trained_anew(tmp_path: Path, result: str) -> None:
+    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path / "run", CONFIG) as folder:
         (folder.path / "best.ckpt").write_bytes(b"weights")
+        (folder.path / result).write_text("{}")
+        raise KeyboardInterrupt
     before = content(tmp_path / "run")
     with pytest.raises(RequestError, match=r"last.ckpt is missing"), RunFolder(tmp_path / "run", CONFIG, resume=True):
         pass
     assert content(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), RunError("disk full")])
+def test_a_run_that_ended_before_its_first_checkpoint_to_go_on_from_begins_anew(
+    tmp_path: Path, failure: BaseException
+) -> None:
+    with pytest.raises(type(failure)), RunFolder(tmp_path / "run", CONFIG) as folder:
+        (folder.path / "best.ckpt").write_bytes(b"weights")  # the best comes first
+        raise failure
+    with RunFolder(tmp_path / "run", CONFIG, resume=True):
+        assert set(content(tmp_path / "run")) == {"config.yaml", "best.ckpt"}
