@@ -26,6 +26,8 @@ class InSweeper:
     """Whether this process is the one that drives the sweep, and not one that a launcher started."""
 
     yes = False
+    watched = False
+    """Whether a `Watch` tells how runs end, also those that a launcher makes in this process."""
 
 
 def sweep_job(cfg: DictConfig, run: Run) -> None:
@@ -71,8 +73,7 @@ def _go_on(config: Config, folder: Path, name: str, run: Run) -> None:
         return  # another process was quicker
     if holds_run(folder):
         config = config.model_copy(update={"resume": str(folder)})
-    else:
-        (folder / "FAILED").unlink(missing_ok=True)
+    (folder / "FAILED").unlink(missing_ok=True)  # an old reason, which would hide today's
     try:
         with nullcontext() if InSweeper.yes else speaking_for(HydraConfig.get().job.name):
             run(config, folder)
@@ -93,13 +94,13 @@ def _go_on(config: Config, folder: Path, name: str, run: Run) -> None:
 def failed(name: str, error: Exception, noted: bool = True) -> Exception:
     """Say at once that a run failed, and return what its job is to end with.
 
-    In a process of its own, whose lines may go to a file, that is left to the sweep's `Watch`, if there is a FAILED for
-    it to see (``noted``).
+    Where there is a `Watch` (processes of their own have one, as their lines may go to a file), that is left to it if
+    there is a FAILED for it to see (``noted``).
     """
     from src.cli import one_line  # late: the doors open the sweeps, not the other way round
 
     line = f"{name}: {one_line(error)}"
-    if InSweeper.yes or not noted:
+    if not noted or (InSweeper.yes and not InSweeper.watched):
         say(f"error: {line}")
     return (RequestError if isinstance(error, RequestError) else RunError)(line)
 

@@ -105,7 +105,7 @@ class FolderSweeper(Sweeper):
         Raises:
             RequestError, RunError: not all of it is done; the failed runs have been named already.
         """
-        InSweeper.yes = True
+        InSweeper.yes, InSweeper.watched = True, self.parallel
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / STOPPED).unlink(missing_ok=True)
@@ -243,7 +243,7 @@ def wanted(job: Job) -> bool:
 def refuse(job: Job) -> None:
     """Say that a run was asked for in vain, here and in its folder."""
     assert job.refusal is not None
-    failed(job.label, job.refusal)
+    failed(job.label, job.refusal, noted=False)  # nobody watches what is not run
     if job.state in ("new", "FAILED"):
         note_failure(job.folder, job.refusal)
 

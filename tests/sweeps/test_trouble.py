@@ -15,7 +15,7 @@ import pytest
 from helpers import environment
 from sweep_helpers import content, runs, trouble_environment, wait_for
 
-from src.tracking.run_folder import lock_folder
+from src.tracking.run_folder import lock_folder, noted
 
 Typed = Callable[..., tuple[int, str, str]]  # exit code, standard output, standard error
 
@@ -116,6 +116,49 @@ def test_a_run_cut_off_between_its_first_two_checkpoints_is_finished_by_the_same
     assert json.loads((run / "summary.json").read_text())["best"] == summary["best"]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines if "val/loss" in line] == [1, 2]
+
+
+@pytest.mark.parametrize("launcher", [["basic"], ["joblib", "hydra.launcher.n_jobs=1"]])
+def test_a_failure_is_said_once_and_a_second_one_for_its_own_reason(
+    typed: Typed, fast: list[str], tmp_path: Path, launcher: list[str]
+) -> None:
+    command = ["train", *fast, "depth=1", f"launcher={launcher[0]}", *launcher[1:]]
+    explode = ["model=rnn", "model.options.activation=relu", "optimizer=sgd", "clip=null", "lr=1e20"]
+    code, _, err = typed(*command, *explode)
+    (run,) = runs(tmp_path, "FAILED").values()
+    assert code == 1 and noted(run) == "not finite"
+    assert sum("not finite" in line for line in err.splitlines()) == 1, err
+
+    def fails_again(with_what: str) -> None:
+        os.utime(run / "FAILED", (1, 1))
+        code, _, err = typed(*command, *explode)
+        note = (run / "FAILED").read_text()
+        assert code == 2 and with_what in note.splitlines()[-1] and "not finite" not in note
+        assert sum(" depth=1 " in line for line in err.splitlines()) == 1 and "not finite" not in err, err
+
+    (run / "last.ckpt").write_bytes(b"of another version")  # known once the run is opened
+    fails_again("last.ckpt")
+    (reviews,) = tmp_path.glob("reviews*.csv")
+    reviews.unlink()  # known before that
+    fails_again(reviews.name)
+
+
+@pytest.mark.slow
+def test_a_second_failure_in_another_process_is_said_once_and_for_its_own_reason(
+    typed: Typed, fast: list[str], tmp_path: Path
+) -> None:
+    command = ["train", *fast, "depth=1,2", "launcher=joblib", "hydra.launcher.n_jobs=2"]
+    explode = ["model=rnn", "model.options.activation=relu", "optimizer=sgd", "clip=null", "lr=1e20"]
+    assert typed(*command, *explode)[0] == 1 and len(runs(tmp_path, "FAILED")) == 2
+    (reviews,) = tmp_path.glob("reviews*.csv")
+    reviews.unlink()
+    for run in runs(tmp_path, "FAILED").values():
+        os.utime(run / "FAILED", (1, 1))
+    code, _, err = typed(*command, *explode)
+    assert code == 2 and "not finite" not in err
+    for depth in (1, 2):
+        (line,) = (line for line in err.splitlines() if line.startswith("error: ") and f" depth={depth} " in line)
+        assert ": wrong request: " in line
 
 
 def living(group: int) -> list[str]:
