@@ -73,7 +73,9 @@ def _go_on(config: Config, folder: Path, name: str, run: Run) -> None:
         return  # another process was quicker
     if holds_run(folder):
         config = config.model_copy(update={"resume": str(folder)})
-    (folder / "FAILED").unlink(missing_ok=True)  # an old reason, which would hide today's
+    with suppress(OSError):  # the run itself will say what is wrong with the disk
+        (folder / "FAILED").unlink(missing_ok=True)  # an old reason, which would hide today's
+        os.utime(folder)  # tells the sweep who was at work, should this process die
     try:
         with nullcontext() if InSweeper.yes else speaking_for(HydraConfig.get().job.name):
             run(config, folder)

@@ -35,10 +35,10 @@ from src.sweeps import refresh
 from src.sweeps.job import STOPPED, InSweeper, failed, say
 from src.sweeps.plan import Job, identity, run_folder, short_label, strangers
 from src.sweeps.watch import Watch
-from src.tracking.run_folder import is_held, note_failure
+from src.tracking.run_folder import claim, is_held, note_failure
 
 LAUNCHES = 2
-"""Times that a run is handed to the launcher if the process that made it dies (killed, or out of memory)."""
+"""Times that a launcher is handed runs of which it begins none."""
 
 
 class FrozenLoader(ConfigLoaderImpl):
@@ -182,28 +182,73 @@ class FolderSweeper(Sweeper):
             self._launch(left[start : start + chunk])
 
     def _launch(self, jobs: list[Job]) -> None:
-        """Hand runs to the launcher; again those that were cut off because a process died."""
-        began = time.time()
-        for launch in range(1, LAUNCHES + 1):
-            self.frozen.keep(jobs)
-            died = False
-            try:
-                with Watch(jobs, active=self.parallel):
-                    results = self.launch_all([list(job.overrides) for job in jobs], self.launched)
-                died = any(result.status is JobStatus.UNKNOWN for result in results)
-            except (RequestError, RunError):
-                raise
-            except Exception as error:  # the launcher's own, such as a worker that was killed
-                say(f"error: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
-                died = True
-            self.launched += len(jobs)
-            while died and any(is_held(job.folder) for job in jobs):  # the others, which the launcher has left alone
-                time.sleep(0.5)
-            jobs = [job for job in jobs if not (job.ended(began) or is_held(job.folder))]
-            if not died or not jobs or self.stopped:
+        """Hand runs to the launcher, and again what is left of them if a process dies (killed, or out of memory).
+
+        One such run may take all that are at work with it, and whose fault it was is not known. So first those go on
+        that had not begun, then each of the others alone; what dies again has FAILED.
+        """
+        suspects: list[Job] = []
+        launches = 0
+        while jobs and launches < LAUNCHES and not self.stopped:
+            begun, rest = self._launch_once(jobs)
+            suspects += begun
+            launches = launches + 1 if len(rest) == len(jobs) else 0
+            if rest and launches < LAUNCHES:
+                say(f"{len(rest)} runs never began, as a process died: going on with them")
+            jobs = rest
+        for number, job in enumerate(suspects):
+            if self.stopped:
                 return
-            if launch < LAUNCHES:
-                say(f"{len(jobs)} runs were cut off when a process died, or never began: going on with them")
+            if number == 0:
+                say(f"{len(suspects)} runs were cut off when a process died: going on with them, one at a time")
+            begun, _ = self._launch_once([job])
+            if begun:
+                died_again(job)
+
+    def _launch_once(self, jobs: list[Job]) -> tuple[list[Job], list[Job]]:
+        """Hand runs to the launcher.
+
+        Returns:
+            If a process died, what that left undone: runs that had begun, and others. Else nothing.
+        """
+        began, before = time.time(), {job.folder: touched(job.folder) for job in jobs}
+        self.frozen.keep(jobs)
+        died = False
+        try:
+            with Watch(jobs, active=self.parallel):
+                results = self.launch_all([list(job.overrides) for job in jobs], self.launched)
+            died = any(result.status is JobStatus.UNKNOWN for result in results)
+        except (RequestError, RunError):
+            raise
+        except Exception as error:  # the launcher's own, such as a worker that was killed
+            say(f"error: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            died = True
+        self.launched += len(jobs)
+        while died and any(is_held(job.folder) for job in jobs):  # the others, which the launcher has left alone
+            time.sleep(0.5)
+        left = [job for job in jobs if died and not (job.ended(began) or is_held(job.folder))]
+        begun = [job for job in left if touched(job.folder) not in (None, before[job.folder])]
+        return begun, [job for job in left if job not in begun]
+
+
+def touched(folder: Path) -> int | None:
+    """When something was made or deleted in a folder; none where there is no folder."""
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def died_again(job: Job) -> None:
+    """Note that a run's process dies whenever it is made, unless another sweep has taken it up."""
+    error = RunError("its process was killed (out of memory?)")
+    with suppress(RequestError), claim(job.folder):
+        if job.state in ("new", "begun"):
+            note_failure(job.folder, error)
+            failed(job.label, error, noted=False)  # nobody watches any more
+            assert job.config is not None
+            if job.config.sweep.fail_fast:
+                (job.folder.parent / STOPPED).touch()
 
 
 def end_idle_processes() -> None:

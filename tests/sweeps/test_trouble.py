@@ -161,6 +161,22 @@ def test_a_second_failure_in_another_process_is_said_once_and_for_its_own_reason
         assert ": wrong request: " in line
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_whose_process_always_dies_has_failed_and_takes_no_other_with_it(fast: list[str], tmp_path: Path) -> None:
+    cells = ",".join(f"trouble_cells.{cell}" for cell in ("Dies", "Once", "Plain", "Held", "Waits"))
+    varied = ["model=custom", f"model.cell={cells}", "launcher=joblib", "hydra.launcher.n_jobs=2"]
+    command = [sys.executable, "-m", "src.train", *fast, *varied]
+    options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 500}
+    env = trouble_environment(tmp_path)
+    done = subprocess.run(command, env=env, **options)
+    ((name, folder),) = runs(tmp_path, "FAILED").items()
+    assert done.returncode == 1 and "Dies" in name, done.stderr
+    assert (folder / "FAILED").read_text().endswith("\nreason: its process was killed (out of memory?)\n")
+    assert sum("its process was killed (out of memory?)" in line for line in done.stderr.splitlines()) == 1
+    assert len(runs(tmp_path, "DONE")) == 4 and f"1 of 5 runs failed ({name})" in done.stderr, done.stderr
+
+
 def living(group: int) -> list[str]:
     """Processes of a group that are not merely waiting to be buried."""
     found = []

@@ -1,6 +1,7 @@
-"""Cells whose runs get into trouble: one raises once, another waits in mid-epoch to be killed."""
+"""Cells whose runs get into trouble: one raises once, another waits in mid-epoch to be killed, a third kills itself."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -61,4 +62,12 @@ class Waits(Plain):
             (TROUBLE / "wait").rename(TROUBLE / "waits")
             while (TROUBLE / "waits").exists():
                 time.sleep(0.02)
+        return super().project(x)
+
+
+class Dies(Plain):
+    """Its process is killed whenever it is used, as if for want of memory."""
+
+    def project(self, x):
+        os.kill(os.getpid(), signal.SIGKILL)
         return super().project(x)
