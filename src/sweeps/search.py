@@ -5,6 +5,7 @@ one study. Hydra's own sweeper for Optuna needs an Optuna below 3, and gives a t
 could find it again.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 
 from src.errors import RequestError
 from src.sweeps.job import say
-from src.sweeps.plan import Job, label
+from src.sweeps.plan import Job, identity, label
 from src.tracking.run_folder import is_held
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 OVERRIDES = "overrides"
 RETRY_OF = "retry of"
 """What a trial notes of itself."""
+SEARCH = "search"
+"""What a study notes of itself: see `fingerprint`."""
 
 
 def search(sweeper: "FolderSweeper", varied: Sequence[Override]) -> list[Job]:
@@ -36,7 +39,8 @@ def search(sweeper: "FolderSweeper", varied: Sequence[Override]) -> list[Job]:
     Trials that were cut off are gone on with first, and failed ones tried again, in the folders that they have.
 
     Raises:
-        RequestError: Optuna is missing, its storage cannot be used, or nothing is left to be searched.
+        RequestError: Optuna is missing, its storage cannot be used or has another search under this name, or nothing
+            is left to be searched.
     """
     if find_spec("optuna") is None:
         raise RequestError("sweep=optuna needs Optuna: pip install -e '.[optuna]'")
@@ -45,7 +49,9 @@ def search(sweeper: "FolderSweeper", varied: Sequence[Override]) -> list[Job]:
     if not space:
         raise RequestError("nothing to search: vary something, such as lr=tag(log,interval(1e-4,1e-1))")
     fixed = [f"{o.get_key_element()}={o.get_value_element_as_str()}" for o in varied if not o.is_sweep_override()]
-    study = open_study(options.storage, sweeper.folder, name or "sweep", sweeper.composed.trainer.mode)
+    mode = sweeper.composed.trainer.mode
+    study = open_study(options.storage, sweeper.folder, name or "sweep", mode)
+    check_same(study, mode, fingerprint(sweeper, space, fixed))
     made: dict[Path, Job] = {}
     trials = left_over(study, sweeper, sweeper.composed.sweep.retry_failed)
     while True:
@@ -91,6 +97,36 @@ def open_study(storage: str, folder: Path, name: str, mode: str) -> "Study":
         )
     except Exception as error:
         raise RequestError(f"sweep.search.storage={storage}: {' '.join(str(error).split())[:200]}") from error
+
+
+def check_same(study: "Study", mode: str, asked: str) -> None:
+    """See that a study is of the search that was asked for; one of before such notes is taken as that.
+
+    Raises:
+        RequestError: it is of another, whose values say nothing about this one's.
+    """
+    kept = study.user_attrs.get(SEARCH)
+    if kept not in (None, asked) or study.direction.name.lower()[:3] != mode:
+        raise RequestError(
+            f"{study.study_name}: this study is of another search (other settings, or another range)"
+            "; give sweep.name= for a new one"
+        )
+    if kept is None:
+        study.set_user_attr(SEARCH, asked)
+
+
+def fingerprint(sweeper: "FolderSweeper", space: Mapping[str, Any], fixed: Sequence[str]) -> str:
+    """A hash of what is searched, and of all else that makes up a run: how many trials are wanted is no part of it."""
+    from optuna.distributions import CategoricalDistribution, distribution_to_json
+
+    first = [
+        f"{key}={drawn.choices[0] if isinstance(drawn, CategoricalDistribution) else drawn.low}"
+        for key, drawn in space.items()
+    ]
+    config = sweeper.job([*first, *fixed]).config
+    ranges = {key: distribution_to_json(drawn) for key, drawn in space.items()}
+    what = [identity(config) if config else sorted(fixed), ranges]  # that one point may be refused, and others not
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def ask(study: "Study", space: Mapping[str, "BaseDistribution"], fixed: Sequence[str]) -> tuple[int, list[str]]:

@@ -4,20 +4,19 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
-from helpers import environment
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
+from sweep_helpers import trouble_environment, wait_for
 
 from src.errors import RequestError
 from src.sweeps.plan import Job
-from src.sweeps.search import distribution, open_study, tell
+from src.sweeps.search import check_same, distribution, open_study, tell
 
 Typed = Callable[..., tuple[int, str, str]]  # exit code, standard output, standard error
 
@@ -58,23 +57,46 @@ def test_a_failed_trial_ends_no_study_and_is_tried_again_by_the_same_command(
     assert [trial.user_attrs.get("retry of") for trial in study(tmp_path).trials] == [None, None, 0, 1]
 
 
+def test_a_study_of_another_search_is_refused_in_one_line_and_left_as_it_was(
+    typed: Typed, small: list[str], tmp_path: Path
+) -> None:
+    assert typed("train", *small, "sweep.search.trials=1")[0] == 0
+    before = study(tmp_path).trials
+    for other in ("width=8", "depth=range(1,4)"):
+        code, _, err = typed("train", *small, "sweep.search.trials=2", other)
+        assert code == 2 and len(err.splitlines()) == 1, err
+        assert err.startswith("error: optuna: this study is of another search") and "sweep.name=" in err
+        assert study(tmp_path).trials == before
+    same = ["sweep.search.trials=2", "sweep.search.at_once=2", "sweep.prune=null", "trainer.progress=false"]
+    assert typed("train", *small, *same)[0] == 0 and len(study(tmp_path).trials) == 2
+
+
+def test_a_study_with_another_direction_is_refused(tmp_path: Path) -> None:
+    old = open_study(f"sqlite:///{tmp_path}/study.db", tmp_path, "s", "max")  # of before a study noted its search
+    with pytest.raises(RequestError, match=r"^s: this study is of another search"):
+        check_same(old, "min", "a")
+    check_same(old, "max", "a")
+    check_same(open_study(f"sqlite:///{tmp_path}/study.db", tmp_path, "s", "max"), "max", "a")
+    with pytest.raises(RequestError, match=r"^s: this study is of another search"):
+        check_same(old, "max", "b")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_workers_share_a_study_and_a_killed_one_s_trial_is_gone_on_with(small: list[str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "src.train", *small, "sweep.search.trials=6"]
+    custom = ["model=custom", "model.cell=trouble_cells.Held", "lr=interval(0.001,0.1)", "epochs=2"]
+    command = [sys.executable, "-m", "src.train", *small, *custom, "sweep.search.trials=6"]
+    env = trouble_environment(tmp_path)
 
     def start() -> subprocess.Popen[str]:
-        return subprocess.Popen(command, cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
 
-    killed = subprocess.Popen([*command, "epochs=100000"], cwd=tmp_path, env=environment(tmp_path))
-    until = time.monotonic() + 300
-    while not list((tmp_path / "outputs/sweeps/optuna").glob("*/last.ckpt")):
-        assert time.monotonic() < until and killed.poll() is None
-        time.sleep(0.05)
+    (tmp_path / "trouble/hold").touch()
+    killed = subprocess.Popen(command, cwd=tmp_path, env=env)
+    wait_for((tmp_path / "trouble/pid").exists, killed)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
-    (run,) = (tmp_path / "outputs/sweeps/optuna").glob("*/last.ckpt")
-    (run.parent / "PRUNED").write_text("enough\n")  # else it would go on for ever
+    (cut_off,) = (tmp_path / "outputs/sweeps/optuna").glob("*/last.ckpt")
 
     workers = [start(), start()]
     said = [worker.communicate(timeout=600)[1] for worker in workers]
@@ -82,6 +104,7 @@ def test_two_workers_share_a_study_and_a_killed_one_s_trial_is_gone_on_with(smal
     trials = study(tmp_path).trials
     assert 6 <= len(trials) <= 7  # both may ask for the last one at the same moment
     assert all(trial.state in (TrialState.COMPLETE, TrialState.FAIL) for trial in trials)
+    assert (cut_off.parent / "DONE").exists()
     folders = [trial.user_attrs["overrides"] for trial in trials]
     assert all(folders)
     assert all(" new" in text for text in said)  # each of them did some
