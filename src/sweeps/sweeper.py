@@ -2,7 +2,7 @@
 
 Hydra would compose each run's configuration when its turn comes, so that editing conf/ changes a sweep that is going
 on; and would number the folders, so that nothing could be found again. Here all runs are composed and checked before
-the first one starts, and what launchers load is that (`FrozenLoader`).
+the first one starts (those of a search, batch by batch), and what launchers load is that (`FrozenLoader`).
 """
 
 import copy
