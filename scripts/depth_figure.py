@@ -134,14 +134,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="how many (default: 1)")
     parser.add_argument("--folder", type=Path, help="of the sweep (default: outputs/sweeps/depth_figure…)")
     parser.add_argument(
-        "--out", type=Path, default=Path("docs/depth.png"), help="the picture (default: docs/depth.png)"
+        "--out", type=Path, help="the picture (default: docs/depth.png; with overrides depth.png in the folder)"
     )
     parser.add_argument("overrides", nargs="*", help="of the runs, such as max_steps=50 to try it out")
     chosen = parser.parse_args()
     folder = chosen.folder or default_folder(chosen.overrides)
     train(folder, chosen.seeds, chosen.overrides)
-    draw(folder, chosen.out)
-    print(f"{table(folder)}\n\n{chosen.out}")
+    out = chosen.out or (folder if chosen.overrides else Path("docs")) / "depth.png"
+    draw(folder, out)
+    print(f"{table(folder)}\n\n{out}")
 
 
 if __name__ == "__main__":
