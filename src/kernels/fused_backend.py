@@ -44,12 +44,11 @@ def yields(call: Call) -> str | None:
     that cost; without gradients 0.6 to 1 at these widths, and 0.64 for one sequence at 1024. Cells and options that
     torch's layers do not have would run in the Python loop, which was never the faster one.
     """
-    first, (steps, batch) = call.layers[0][0], call.x.shape[:2]
-    if first.native_mode != "LSTM" or steps == 1 or torch.get_num_threads() == 1:
+    first, steps, batch = call.layers[0][0], call.x.shape[0], call.x.shape[1]
+    if first.native_mode != "LSTM" or first.hidden_size < 256 or batch > 8 or steps == 1:
         return None
-    few_rows = batch <= 8 and 256 <= first.hidden_size < 1024
-    one_row = batch == 1 and first.hidden_size >= 1024 and not torch.is_grad_enabled()
-    if (few_rows or one_row) and native.why_not(call) is None:
+    wins = first.hidden_size < 1024 or (batch == 1 and not torch.is_grad_enabled())
+    if wins and torch.get_num_threads() > 1 and native.why_not(call) is None:
         return "oneDNN's LSTM shares few sequences of this width among threads"
     return None
 
