@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
+from src.models import Cell
 from src.training.optim import step_unless
 
 
@@ -42,6 +43,9 @@ class Updater:
         self, model: nn.Module, optimizer: Optimizer, scaler: GradScaler, clip: float | None, clip_by: str
     ) -> None:
         self.named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+        self.bounded = [
+            cell for cell in model.modules() if isinstance(cell, Cell) and type(cell).constrain is not Cell.constrain
+        ]
         self.optimizer, self.scaler = optimizer, scaler
         self.clip, self.clip_by = clip, clip_by
 
@@ -59,6 +63,9 @@ class Updater:
         # A norm is finite only if every gradient is (and if their squares do not overflow, which is as hopeless).
         # GradScaler.step would ask the host about its own overflow flag; this one covers it.
         step_unless(self.optimizer, ~torch.isfinite(norm + loss))
+        with torch.no_grad():
+            for cell in self.bounded:
+                cell.constrain()
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return norm, norms_P

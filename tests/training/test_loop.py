@@ -60,6 +60,14 @@ def test_last_group_of_an_epoch_may_be_smaller(tmp_path: Path) -> None:
     assert summary["steps"] == 2 * 3  # ten batches: 4 + 4 + 2
 
 
+def test_a_cell_that_keeps_weights_in_bounds_is_asked_to_after_every_update(trainer_of: Callable[..., Trainer]) -> None:
+    options = {"activation": "relu", "bound": 0.5}
+    trainer = trainer_of(model__cell="indrnn", model__options=options, backend="loop", lr=0.3)
+    trainer.train_epoch()
+    weights = [value for name, value in trainer.model.named_parameters() if name.endswith("weight_hh")]
+    assert all(weight.abs().max() == 0.5 for weight in weights)
+
+
 @pytest.mark.parametrize("clip_by", ["norm", "value"])
 def test_clipping_is_torchs_and_the_norm_before_it_is_logged(trainer_of: Callable[..., Trainer], clip_by: str) -> None:
     trainer = trainer_of(clip=0.01, trainer__clip_by=clip_by, **STILL)

@@ -164,6 +164,12 @@ class Cell(nn.Module):
     def settle(self) -> None:
         """Called after the named initialiser: what the cell's paper prescribes whatever the initialiser."""
 
+    def constrain(self) -> None:
+        """Called without gradients after every update of the weights: puts back what the cell's paper keeps in bounds.
+
+        The training loop does that; a loop of one's own calls it under ``torch.no_grad``, for the cells that have it.
+        """
+
     # --- what subclasses use ------------------------------------------------------------------------------------------
 
     def recurrent(self, h: Tensor, noise: Noise, rows: slice = slice(None), part: str = "") -> Tensor:

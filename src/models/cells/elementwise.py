@@ -25,8 +25,8 @@ class IndRNNCell(Cell):
 
     Args:
         activation: f, one of ``ACTIVATIONS``; relu in the paper.
-        bound: largest |u|; None: any. Over T steps a relu unit grows by u^T at most: the paper bounds u by 2^(1/T).
-            Its gradient is that of no bound, so that a weight which stands at it can leave it.
+        bound: largest |u| after an update (see ``constrain``); None: any. Over T steps a relu unit may grow by u^T: the
+            paper bounds u by 2^(1/T).
     Raises:
         ValueError: for an unknown activation, or a bound that is not positive.
     """
@@ -40,7 +40,7 @@ class IndRNNCell(Cell):
         hidden_size: int,
         *,
         activation: str = "relu",
-        bound: float | None = None,
+        bound: float | None = 1.0,
         **common: Any,
     ) -> None:
         if activation not in ACTIVATIONS:
@@ -58,23 +58,17 @@ class IndRNNCell(Cell):
     def step(self, gates: Tensor, state: HiddenState, noise: Noise = NO_NOISE) -> HiddenState:
         """See the class."""
         h = state.h if noise.state is None else state.h * noise.state
-        return HiddenState(drop(ACTIVATIONS[self.activation](gates + self.bounded() * h), noise))
+        return HiddenState(drop(ACTIVATIONS[self.activation](gates + self.weight_hh * h), noise))
 
-    def bounded(self) -> Tensor:
-        """u within its bound."""
-        if self.bound is None:
-            return self.weight_hh
-        beyond = (self.weight_hh - self.weight_hh.clamp(-self.bound, self.bound)).detach()
-        return self.weight_hh - beyond
+    def constrain(self) -> None:
+        """Put u back within its bound."""
+        if self.bound is not None:
+            self.weight_hh.clamp_(-self.bound, self.bound)
 
     @property
     def fused_mode(self) -> str | None:
         """By the activation: relu or tanh."""
         return f"indrnn_{self.activation}" if self.activation in ("relu", "tanh") else None
-
-    def fused_weights(self, noise: Noise | None = None) -> dict[str, Tensor]:
-        """With u within its bound."""
-        return super().fused_weights(noise) | {"weight_hh": self.bounded()}
 
 
 @register("sru")

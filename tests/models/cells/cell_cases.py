@@ -25,7 +25,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {  # beside its defaults, the options
     "lstmp": [{"proj_size": 1}],
     "janet": [{"beta": 0.0}],
     "slstm": [{"heads": 2}, {"exponential_forget": True}],
-    "indrnn": [{"activation": "tanh"}, {"bound": 10.0}],
+    "indrnn": [{"activation": "tanh"}],
     "fo_pool": [{"window": 2}, {"window": 3}],
     "mingru": [{"positive": True}],
     "minlstm": [{"positive": True}],

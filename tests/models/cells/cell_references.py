@@ -206,10 +206,9 @@ def ligru(p: Parameters, x: Array, state: tuple) -> tuple:
 # --- no recurrent matrix ----------------------------------------------------------------------------------------------
 
 
-def indrnn(p: Parameters, x: Array, state: tuple, activation: str = "relu", bound: float = np.inf) -> tuple:
+def indrnn(p: Parameters, x: Array, state: tuple, activation: str = "relu") -> tuple:
     (h,) = state
-    u = np.clip(p["weight_hh"], -bound, bound)
-    return (ACTIVATIONS[activation](x @ p["weight_ih"].T + u * h + p.get("bias_ih", 0.0)),)
+    return (ACTIVATIONS[activation](x @ p["weight_ih"].T + p["weight_hh"] * h + p.get("bias_ih", 0.0)),)
 
 
 def sru(p: Parameters, x: Array, state: tuple) -> tuple:
