@@ -28,7 +28,7 @@ def main() -> None:
     own, seed = run.cfg.data, run.cfg.seed
     options = compose_data(own, overrides) if overrides else own
     if not names_other_data(overrides) and isinstance(own, TextOptions) and isinstance(options, TextOptions):
-        if (options.seed_of_split(seed), options.holdout) != (own.seed_of_split(seed), own.holdout):
+        if options.held_out(seed) != own.held_out(seed):
             raise RequestError("another holdout than the run's own holds texts that it was trained on; leave that out")
         data = build_data(options, seed)
         if data.encoder is not None:

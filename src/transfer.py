@@ -120,7 +120,7 @@ def check_holdout(folder: str, theirs: Config, ours: Config) -> None:
             there.name,
         )
         return
-    splits = [(there.seed_of_split(theirs.seed), there.holdout), (here.seed_of_split(ours.seed), here.holdout)]
+    splits = there.held_out(theirs.seed), here.held_out(ours.seed)
     if splits[0] != splits[1]:
         (seed, share), (own_seed, own_share) = splits
         raise RequestError(

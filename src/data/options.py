@@ -88,6 +88,10 @@ class TextOptions(DataOptions):
         """The seed of the holdout in a run of this seed; there is none where nothing is drawn."""
         return 0
 
+    def held_out(self, seed: int) -> tuple[int, float]:
+        """What decides which texts a run of this seed holds out: the seed of the split, and the share."""
+        return self.seed_of_split(seed), self.holdout
+
     @model_validator(mode="after")
     def _one_start_for_the_vectors(self) -> Self:
         if self.embedding_path is not None and self.cooccurrence is not None:
