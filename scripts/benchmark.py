@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarking import cuda, epoch, machine, models, options, scaling, sizes, step
+from benchmarking import cuda, epoch, loss, machine, models, options, scaling, sizes, step
 from benchmarking.cases import CELLS, Size
 from benchmarking.section import Plan, Row, Section
 
@@ -33,6 +33,7 @@ SECTIONS: dict[str, Section] = {
     "options": options.SECTION,
     "scaling": scaling.SECTION,
     "models": models.SECTION,
+    "loss": loss.SECTION,
     "step": step.SECTION,
     "epoch": epoch.SECTION,
     "cuda": cuda.SECTION,

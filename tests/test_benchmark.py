@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "scripts"))
 
 import benchmark as command  # noqa: E402
-from benchmarking import counting, cuda, machine, scaling, timing  # noqa: E402
+from benchmarking import counting, cuda, loss, machine, scaling, timing  # noqa: E402
 from benchmarking.cases import TABLE, Case, case, variable_lengths  # noqa: E402
 from benchmarking.section import Plan  # noqa: E402
 from benchmarking.stacks import TORCH_LAYERS  # noqa: E402
@@ -213,6 +213,20 @@ def test_the_race_for_a_gpu_runs_and_tells_who_is_faster(monkeypatch, tmp_path):
     assert "| mgu | 4x2x5x3 | forward |" in cuda.SECTION.table(rows)
     cuda.draw(rows, tmp_path / "cuda.png")
     assert (tmp_path / "cuda.png").read_bytes().startswith(PNG)
+
+
+def test_the_loss_is_raced_against_torchs_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(loss, "SIZES", {"small": (40, 3, 50)})
+    rows = list(loss.measure(Plan("usual", 0.01, ("gru",), ())))
+    assert [row["task"] for row in rows] == ["forward", "forward+backward"]
+    for row in rows:
+        times = row["milliseconds"]
+        assert list(times)[:2] == ["fused", "torch"]
+        assert row["ratios"]["torch"] == pytest.approx(times["torch"]["median"] / times["fused"]["median"])
+        assert 0 < row["share_of_product_rate"] < 1
+    assert "| small | 40x3x50 | forward |" in loss.SECTION.table(rows)
+    loss.draw(rows, tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").read_bytes().startswith(PNG)
 
 
 def test_without_a_gpu_its_section_says_so(monkeypatch, capsys, tmp_path):

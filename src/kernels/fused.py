@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from src.kernels import build
+from src.kernels.tracing import in_graph, transformed
 
 TORCH_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of the weights of torch.nn's cells
 
@@ -35,6 +37,15 @@ def _load() -> str | None:
         torch.library.register_vmap("deep_rnn::unroll", vmap_rule("unroll", weights_at=3))
         torch.library.register_vmap("deep_rnn::unroll_backward", vmap_rule("unroll_backward", weights_at=4))
     return reason
+
+
+def can_fuse(*tensors: Tensor) -> bool:
+    """Whether a fused operator that is no layer can take these tensors: plain ones of float32 or float64 on a CPU."""
+    if in_graph() or transformed() or forward_ad._current_level >= 0 or torch.is_autocast_enabled("cpu"):
+        return False
+    dtypes = {tensor.dtype for tensor in tensors}
+    plain = dtypes in ({torch.float32}, {torch.float64}) and all(tensor.device.type == "cpu" for tensor in tensors)
+    return plain and why_not() is None
 
 
 def unroll(

@@ -4,10 +4,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from src.kernels import fused
-from src.kernels.tracing import in_graph, transformed
+from src.kernels.fused import can_fuse
 
 
 def mix(carried: Tensor, out: Tensor, below: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -30,15 +28,6 @@ def formula(carried: Tensor, out: Tensor, below: Tensor, weight: Tensor, bias: T
     """``mix`` in torch's own operators, which run anywhere and differentiate any number of times."""
     gate = torch.sigmoid(torch.nn.functional.linear(below, weight, bias))
     return torch.lerp(carried.to(out.dtype), out, gate.to(out.dtype))
-
-
-def can_fuse(*tensors: Tensor) -> bool:
-    """Whether the operator can take these tensors: plain ones of float32 or float64 on a CPU with the kernels."""
-    if in_graph() or transformed() or forward_ad._current_level >= 0 or torch.is_autocast_enabled("cpu"):
-        return False
-    dtypes = {tensor.dtype for tensor in tensors}
-    plain = dtypes in ({torch.float32}, {torch.float64}) and all(tensor.device.type == "cpu" for tensor in tensors)
-    return plain and fused.why_not() is None
 
 
 class Mix(torch.autograd.Function):

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from src.kernels.linear_cross_entropy import linear_cross_entropy
 from src.models.deep_rnn import DeepRNN
 from src.models.dropout import check_rate, drop_outputs, mask
 from src.models.sequence import Embedding, SequenceEncoder
@@ -94,7 +94,7 @@ class LanguageModel(SequenceEncoder):
         targets = targets.flatten()
         hidden = self.projection(features.flatten(0, 1))
         if not self.cutoffs:
-            return F.cross_entropy(self.decoder(hidden), targets, ignore_index=-1, reduction="sum")
+            return linear_cross_entropy(hidden, self.decoder.weight, self.decoder.bias, targets)
         with torch.autocast(hidden.device.type, enabled=False):  # torch's adaptive softmax knows one dtype only
             logs = self.decoder(hidden.to(self.embedding.weight.dtype), targets.clamp(min=0)).output
         return -logs.where(targets >= 0, 0).sum()

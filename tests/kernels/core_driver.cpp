@@ -10,6 +10,7 @@
 #include <string>
 #include <thread>
 
+#include "linear_cross_entropy.h"
 #include "parameters.h"
 #include "registry.h"
 
@@ -423,8 +424,57 @@ double error(Problem& problem) {
   return worst;
 }
 
+// The worst error of the loss of a random softmax and of its gradients.
+template <class T>
+double softmax_error() {
+  const int64_t count = uniform(0, 3) ? uniform(0, 80) : uniform(500, 600), E = uniform(0, 40);
+  const int64_t V = uniform(0, 3) ? uniform(1, 70) : uniform(500, 600);
+  const auto hidden = as<T>(normal(count * E)), weight = as<T>(normal(V * E)), bias = as<T>(normal(V));
+  std::vector<int64_t> targets(count);
+  for (int64_t& target : targets) target = uniform(-1, V - 1);
+  std::vector<T> to_hidden(count * E), to_weight(V * E), to_bias(V);
+  const LinearCrossEntropy<T> softmax{count, E, V, hidden.data(), weight.data(), bias.data(), targets.data()};
+  const double found = linear_cross_entropy(softmax, {to_hidden.data(), to_weight.data(), to_bias.data()}, threads);
+  if (found != linear_cross_entropy(softmax, {}, threads)) return 1e9;
+
+  double loss = 0;
+  Array expected_hidden(count * E), expected_weight(V * E), expected_bias(V);
+  for (int64_t n = 0; n < count; ++n) {
+    if (targets[n] < 0) continue;
+    Array p(V);
+    double total = 0;
+    for (int64_t v = 0; v < V; ++v) {
+      double z = bias[v];
+      for (int64_t e = 0; e < E; ++e) z += double(weight[v * E + e]) * hidden[n * E + e];
+      total += p[v] = std::exp(z);
+    }
+    loss -= std::log(p[targets[n]] / total);
+    for (int64_t v = 0; v < V; ++v) {
+      const double g = p[v] / total - (v == targets[n]);
+      expected_bias[v] += g;
+      for (int64_t e = 0; e < E; ++e) {
+        expected_hidden[n * E + e] += g * weight[v * E + e];
+        expected_weight[v * E + e] += g * hidden[n * E + e];
+      }
+    }
+  }
+  double worst = std::abs(found - loss) / (1 + std::abs(loss));
+  const auto compare = [&](const std::vector<T>& values, const Array& expected) {
+    for (size_t i = 0; i < expected.size(); ++i) worst = std::max(worst, std::abs(values[i] - expected[i]) / (1 + std::abs(expected[i])));
+  };
+  compare(to_hidden, expected_hidden), compare(to_weight, expected_weight), compare(to_bias, expected_bias);
+  return worst;
+}
+
 int main(int, char** argv) {
   const int rounds = std::atoi(argv[1]);
+  for (int i = 0; i < rounds; ++i) {
+    const double in_double = softmax_error<double>(), in_float = softmax_error<float>();
+    if (in_double > 1e-12 || in_float > 1e-4) {
+      std::printf("a softmax: error %g in double, %g in float\n", in_double, in_float);
+      return 1;
+    }
+  }
   for (int i = 0; i < rounds; ++i) {
     Problem problem;
     const double in_double = error<double>(problem), in_float = error<float>(problem);

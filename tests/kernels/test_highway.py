@@ -22,7 +22,7 @@ def arguments(size, dtype=torch.double, same=False):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.double, 1e-12), (torch.float, 2e-5)])  # sums of 200 products
 def test_the_fused_mix_and_its_gradients_equal_the_formula(size, dtype, tolerance):
     given = arguments(size, dtype, same=size[2] == size[3])
-    assert highway.can_fuse(*given)
+    assert fused.can_fuse(*given)
     weights = torch.randn(given[1].shape, dtype=dtype)
     found, expected = highway.mix(*given), highway.formula(*given)
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
@@ -55,12 +55,12 @@ def test_frozen_arguments_get_no_gradient():
 
 def test_what_the_operator_cannot_take_goes_by_the_formula():
     given = arguments((2, 2, 3, 4))
-    assert not highway.can_fuse(*given[:-1], given[-1].float())
-    assert not highway.can_fuse(*(one.half() for one in given))
+    assert not fused.can_fuse(*given[:-1], given[-1].float())
+    assert not fused.can_fuse(*(one.half() for one in given))
     with torch.autocast("cpu", torch.bfloat16):
-        assert not highway.can_fuse(*given)
+        assert not fused.can_fuse(*given)
     asked = []
-    torch.func.vmap(lambda one: asked.append(highway.can_fuse(one)) or one)(given[0])
+    torch.func.vmap(lambda one: asked.append(fused.can_fuse(one)) or one)(given[0])
     assert asked == [False]
 
 

@@ -1,0 +1,36 @@
+// Products of many lines with one packed matrix, a block of lines at a time.
+#pragma once
+
+#include "pass.h"
+
+namespace deep_rnn {
+
+// Calls f(first, last) for blocks of lines, side by side.
+template <class F>
+void for_blocks(int64_t count, int64_t lines, const Parallel& parallel, F f) {
+  parallel.run((count + lines - 1) / lines, [&](int64_t i) { f(i * lines, std::min((i + 1) * lines, count)); });
+}
+
+// Lines that lie a stride apart.
+template <class T>
+struct Lines {
+  T* data;
+  int64_t stride;
+
+  T* at(int64_t line) const { return data + line * stride; }
+};
+
+// Lines [first, last), kEntriesTogether at most, of `from` times a matrix, to those of `to`.
+template <class T>
+void multiply_lines(Lines<const T> from, Lines<T> to, int64_t first, int64_t last, const Packed<T>& matrix, Start start,
+                    const T* bias = nullptr) {
+  const T* rows[kEntriesTogether];
+  T* results[kEntriesTogether];
+  for (int64_t k = first; k < last; ++k) rows[k - first] = from.at(k), results[k - first] = to.at(k);
+  multiply(rows, results, last - first, matrix, start, bias);
+}
+
+// Part i of n of lines [0, count), cut between the tiles of a product.
+inline int64_t border(int64_t i, int64_t n, int64_t count) { return i == n ? count : count * i / n / kTileRows * kTileRows; }
+
+}  // namespace deep_rnn
