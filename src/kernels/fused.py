@@ -34,9 +34,34 @@ def _load() -> str | None:
     if reason is None:
         torch.library.register_fake("deep_rnn::unroll", fake_unroll)
         torch.library.register_fake("deep_rnn::unroll_backward", fake_backward)
+        torch.library.register_fake("deep_rnn::highway", lambda carried, out, *_: (out.new_empty(out.shape),) * 2)
+        torch.library.register_fake("deep_rnn::highway_backward", fake_highway_backward)
+        torch.library.register_fake("deep_rnn::linear_cross_entropy", fake_linear_cross_entropy)
         torch.library.register_vmap("deep_rnn::unroll", vmap_rule("unroll", weights_at=3))
         torch.library.register_vmap("deep_rnn::unroll_backward", vmap_rule("unroll_backward", weights_at=4))
     return reason
+
+
+def fake_highway_backward(
+    grad: Tensor, carried: Tensor, out: Tensor, below: Tensor, weight: Tensor, gate: Tensor, wants_below: bool
+) -> tuple[Tensor, ...]:
+    """Shapes of ``highway_backward``'s results."""
+    to_below = below.new_empty(below.shape if wants_below else 0)
+    return (
+        torch.empty_like(out),
+        torch.empty_like(out),
+        to_below,
+        torch.empty_like(weight),
+        weight.new_empty(len(weight)),
+    )
+
+
+def fake_linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, wants_hidden: bool, wants_weight: bool
+) -> tuple[Tensor, ...]:
+    """Shapes of ``linear_cross_entropy``'s results."""
+    shapes = (hidden.shape if wants_hidden else (0,), *(w.shape if wants_weight else (0,) for w in (weight, bias)))
+    return hidden.new_empty(()), *(hidden.new_empty(shape) for shape in shapes)
 
 
 def can_fuse(*tensors: Tensor) -> bool:

@@ -19,6 +19,10 @@ def why_not(call: Call) -> str | None:
         return "the fused kernels run in float32 and float64 on the CPU"
     if len({(cell.fused_mode, cell.bias, cell.fused_constants) for cell in cells}) > 1:
         return "a fused stack has one cell and bias throughout"
+    if (
+        len({tuple(cell.fused_weights()) for cell in cells}) > 1
+    ):  # transitions, shortcuts and norms can be a layer's own
+        return "fused layers with parameters of different names run layer by layer"
     if len(call.layers) > 1 and call.dropout > 0 and call.training:
         return "dropout between fused layers runs layer by layer"
     if call.recompute and torch.is_grad_enabled():

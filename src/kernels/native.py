@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from src.kernels.call import Call, Result
 from src.kernels.sequence import last_valid, mask_padding, reverse_valid, valid_steps
@@ -31,6 +32,8 @@ def why_not(call: Call) -> str | None:
     cells = [cell for layer in call.layers for cell in layer]
     if mode is None:
         return f"torch.nn has no layer that computes this {type(first).__name__}"
+    if forward_ad._current_level >= 0 and mode == "LSTM" and call.x.device.type == "cpu":
+        return "oneDNN's LSTM has no forward-mode derivative"
     if under_vmap():
         return "torch's layers have no rule for vmap"
     if call.x.shape[0] == 0 or call.x.shape[1] == 0:

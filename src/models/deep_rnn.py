@@ -120,12 +120,17 @@ class DeepRNN(nn.Module):
         super().__init__()
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__", "cell_options")}
         self.arguments: dict[str, Any] = {**given, **cell_options}
+        if input_size < 1:
+            raise ValueError(f"input_size must be at least 1, not {input_size}")
         if num_layers < 1:
             raise ValueError(f"num_layers must be at least 1, not {num_layers}")
         if recompute is not None and recompute < 1:
             raise ValueError(f"recompute must be at least 1 step, not {recompute}")
         if bidirectional not in (False, True, "stacks"):
             raise ValueError(f"bidirectional is False, True or 'stacks', not {bidirectional!r}")
+        bidirectional = (
+            bidirectional if isinstance(bidirectional, str) else bool(bidirectional)
+        )  # 1 is True, but not "is"
         check_name("link", link, LINKS)
         check_name("norm", norm, NORMS)
         check_name("norm_place", norm_place, PLACES)

@@ -115,7 +115,7 @@ class LanguageModel(SequenceEncoder):
 
 @torch.inference_mode()
 def read_prompt(model: LanguageModel, ids: Tensor, chunk: int = 1024) -> tuple[Tensor, tuple[Any, ...]]:
-    """Read ids [T] of any length, ``chunk`` at a time -> [1, V] log p of the token after them, and the state."""
+    """Read ids [T], at least one, ``chunk`` at a time -> [1, V] log p of the token after them, and the state."""
     state: Any = None
     for part in ids[:, None].split(chunk):
         reading = model(part, state=state)

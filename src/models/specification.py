@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 from src.models.cells import Cell, find_cell
@@ -53,10 +54,10 @@ def build_cells(cell: Any, hidden_size: Any, num_layers: int, options: dict[str,
     spread = {name: per_layer(name, value, num_layers) for name, value in options.items()}
     makers = []
     for index, (one, size) in enumerate(zip(classes, sizes, strict=True)):
-        if not isinstance(size, int) or size < 1:
+        if not isinstance(size, Integral) or size < 1:
             raise ValueError(f"hidden_size must be a whole number of at least 1, not {size}")
         own = {name: values[index] for name, values in spread.items() if name in options_of(one)}
-        makers.append(maker(one, size, own))
+        makers.append(maker(one, int(size), own))
     return makers
 
 

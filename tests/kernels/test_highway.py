@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from src.kernels import fused, highway
 
@@ -70,3 +71,11 @@ def test_shapes_that_do_not_fit_are_refused():
         highway.mix(carried, out, below[:1], weight, bias)
     with pytest.raises(RuntimeError, match="bias"):
         highway.mix(carried, out, below, weight, bias[:2])
+
+
+def test_shapes_are_known_without_values():
+    with FakeTensorMode() as mode:
+        given = [mode.from_tensor(one) for one in arguments((2, 2, 3, 4))]
+        mixed = highway.mix(*given)
+        grads = torch.autograd.grad(mixed.sum(), given)
+    assert mixed.shape == given[1].shape and [grad.shape for grad in grads] == [one.shape for one in given]

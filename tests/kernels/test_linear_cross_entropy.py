@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from src.kernels import fused
 from src.kernels.linear_cross_entropy import LinearCrossEntropy, formula, linear_cross_entropy
@@ -124,9 +125,18 @@ def test_what_the_operator_cannot_take_goes_by_the_formula():
         ({2: torch.zeros(7).double()}, "do not fit together"),
         ({3: torch.zeros(4, dtype=torch.long)}, "one a line"),
         ({3: torch.tensor([0, 1, 6, 0, 0])}, "target 6 is not one of 6 classes"),
+        ({3: torch.tensor([0, 1, -100, 0, 0])}, "target -100 is not one of 6 classes, nor -1"),
     ],
 )
 def test_tensors_that_do_not_fit_are_refused(replaced, said):
     given = dict(enumerate(arguments((5, 3, 6)))) | replaced
     with pytest.raises(RuntimeError, match=said):
         linear_cross_entropy(*given.values())
+
+
+def test_shapes_are_known_without_values():
+    with FakeTensorMode() as mode:
+        *given, targets = (mode.from_tensor(one) for one in arguments((5, 3, 6)))
+        loss = linear_cross_entropy(*given, targets)
+        grads = torch.autograd.grad(loss, given)
+    assert loss.shape == () and [grad.shape for grad in grads] == [one.shape for one in given]

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from helpers import BACKENDS
@@ -156,6 +157,35 @@ def test_empty_and_single_batches_run(time, size):
 # --- links, widths, merges --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("cell", "options"),
+    [
+        ("rnn", {"transition_depth": [2, 1, 3]}),
+        ("rnn", {"transition_depth": 2, "shortcut": [False, True, False]}),
+        ("lstm", {"transition_depth": [2, 1, 3]}),
+        ("gru", {"transition_depth": [2, 1, 3]}),
+        ("gru", {"layer_norm": [True, False, True]}),
+        ("rhn", {"transition_depth": [2, 3, 1]}),
+    ],
+)
+def test_an_option_that_each_layer_has_its_own_of_is_kept_apart_by_every_backend(cell, options):
+    torch.manual_seed(0)
+    rnn = DeepRNN(4, 4, 3, cell, dtype=torch.double, **options)  # equal widths, so that weights of all layers fit
+    x = torch.randn(5, 2, 4, dtype=torch.double)
+    found = []
+    for backend in ("auto", "loop"):
+        rnn.backend = backend
+        output, _ = rnn(x)
+        found.append([output, *torch.autograd.grad(output.square().sum(), list(rnn.parameters()))])
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("flag", [1, np.bool_(True)])
+def test_any_true_flag_runs_both_ways(flag):
+    output, _ = DeepRNN(3, np.int64(4), bidirectional=flag)(torch.randn(6, 3, 3))
+    assert output.shape == (6, 3, 8)
+
+
 def test_a_widths_list_and_a_cell_list_give_each_layer_its_own():
     rnn = DeepRNN(3, [8, 5, 2], 3, ["lstm", "gru", "rnn"], bidirectional=True, merge="sum", activation="relu")
     assert [type(layer.cells[0]) for layer in rnn.layers] == [CELLS["lstm"], CELLS["gru"], CELLS["rnn"]]
@@ -275,6 +305,7 @@ def test_a_backend_that_cannot_raises_with_the_reason():
         ({"merge": "average"}, "unknown merge 'average'; known: concat, mean, mul, sum"),
         ({"init": "kears"}, r"did you mean keras\?"),
         ({"backend": "nativ"}, r"did you mean native\?"),
+        ({"input_size": 0}, "input_size must be at least 1, not 0"),
         ({"num_layers": 0}, "num_layers must be at least 1, not 0"),
         ({"hidden_size": 0}, "hidden_size must be a whole number of at least 1, not 0"),
         ({"hidden_size": [4, 5, 6]}, "hidden_size lists 3 values for 2 layers"),

@@ -119,3 +119,13 @@ def test_recompute_is_beyond_torch_func():
     rnn = stack(recompute=2)
     with pytest.raises(RuntimeError, match="don't yet support saved tensor hooks"):
         grad(lambda x: rnn(x)[0].sum())(draw(TIME, BATCH, INPUT))
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_forward_mode_needs_no_other_backend_than_the_one_picked(cell):
+    torch.manual_seed(0)
+    rnn, x = DeepRNN(3, 4, 2, cell), torch.randn(5, 2, 3)  # float32, for which oneDNN has an LSTM
+    _, found = jvp(lambda x: rnn(x)[0], (x,), (torch.ones_like(x),))
+    rnn.backend = "loop"
+    _, expected = jvp(lambda x: rnn(x)[0], (x,), (torch.ones_like(x),))
+    torch.testing.assert_close(found, expected)

@@ -110,10 +110,12 @@ Sizes measure(const CellKernel<T>& kernel, const Plan& plan, const Tensor& x, co
   for (const Tensor& zone : plan.zones)
     TORCH_CHECK(zone.scalar_type() == at::kBool && zone.device().is_cpu(), "a zone is ", zone.scalar_type(), ", expected bool");
   int64_t input = x.size(-1);
+  TORCH_CHECK(input > 0, "x has no features");
   for (int64_t layer = 0; layer < sizes.layers; ++layer) {
     const Tensor& first = weights[sizes.place(layer, 0) * sizes.weights_each];
     TORCH_CHECK(first.dim() >= 2, "weight_ih has shape ", first.sizes());
     const int64_t hidden = first.size(-2) / cell.projected();
+    TORCH_CHECK(hidden > 0, "a layer has no units");
     TORCH_CHECK(!cell.reads_x || input == hidden, plan.cell, " reads ", input, " inputs, expected as many as its width, ", hidden);
     for (int64_t direction = 0; direction < sizes.directions; ++direction) {
       const int64_t place = sizes.place(layer, direction);

@@ -24,7 +24,8 @@ void check(const Tensor& hidden, const Tensor& weight, const Tensor& bias, const
               "targets must be int64 on the CPU, one a line; got ", targets.scalar_type(), " ", targets.sizes());
   const int64_t* target = targets.const_data_ptr<int64_t>();
   for (int64_t k = 0; k < targets.numel(); ++k)
-    TORCH_CHECK(target[k] < weight.size(0), "target ", target[k], " is not one of ", weight.size(0), " classes");
+    TORCH_CHECK(target[k] >= -1 && target[k] < weight.size(0), "target ", target[k], " is not one of ", weight.size(0),
+                " classes, nor -1");
 }
 
 // Returns the sum of the losses, and its gradients by hidden, weight and bias, empty where they are not wanted.

@@ -15,7 +15,7 @@ template <class T>
 struct LinearCrossEntropy {
   int64_t count, input, classes;
   const T *hidden, *weight, *bias;  // [count, input], [classes, input], [classes]
-  const int64_t* targets;           // [count]; below 0: the line counts for nothing
+  const int64_t* targets;           // [count]; -1: the line counts for nothing
 };
 
 // Of the sum of all losses; null: not wanted, of weight and bias both or none.

@@ -68,10 +68,14 @@ class Cell(nn.Module):
     def __init_subclass__(cls, **options: Any) -> None:
         """A subclass that writes equations of its own is no longer what others compute of it, unless it says so."""
         super().__init_subclass__(**options)
-        equations = {"project", "step", "transition", "output", "recurrent", "initial_state"}
+        equations = {"project", "step", "transition", "output", "recurrent", "matrix", "initial_state"}
         for mode in ("native_mode", "fused_mode"):
-            if equations & cls.__dict__.keys() and mode not in cls.__dict__:
-                setattr(cls, mode, None)
+            for one in cls.__mro__:  # equations may also come from a class that is mixed in
+                if mode in one.__dict__:
+                    break
+                if equations & one.__dict__.keys():
+                    setattr(cls, mode, None)
+                    break
 
     def __init__(
         self,

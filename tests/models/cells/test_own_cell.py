@@ -7,6 +7,7 @@ from own_cell import LeakyIntegrator
 
 from src.models import DeepRNN
 from src.models.cells import CELLS, find_cell
+from src.models.cells.base import NO_NOISE
 
 
 def test_a_dotted_path_finds_the_class_and_registers_nothing():
@@ -23,6 +24,36 @@ def test_it_takes_links_directions_noise_and_its_own_options():
     output.square().sum().backward()
     assert rnn.layers[0].cell.leak == 0.5
     assert all(parameter.grad.isfinite().all() and parameter.grad.any() for parameter in rnn.parameters())
+
+
+class Halved:
+    """Equations to mix into a cell."""
+
+    def step(self, gates, state, noise=NO_NOISE):
+        return type(state)(*(field / 2 for field in super().step(gates, state, noise)))
+
+
+class HalvedLSTM(Halved, CELLS["lstm"]):
+    """Its equations are its own, though its body is empty."""
+
+
+class DoubledRNN(CELLS["rnn"]):
+    """Its recurrent weights are not those that lie in its parameters."""
+
+    def matrix(self, name, noise):
+        return 2 * super().matrix(name, noise)
+
+
+@pytest.mark.parametrize("cell", [HalvedLSTM, DoubledRNN])
+def test_equations_of_ones_own_are_never_passed_over_for_a_fused_kernel(cell):
+    torch.manual_seed(0)
+    rnn, x = DeepRNN(3, 4, 1, cell), torch.randn(5, 2, 3)
+    found, _ = rnn(x)
+    rnn.backend = "loop"
+    torch.testing.assert_close(found, rnn(x)[0])
+    plain = DeepRNN(3, 4, 1, {HalvedLSTM: "lstm", DoubledRNN: "rnn"}[cell])
+    plain.load_state_dict(rnn.state_dict())
+    assert not torch.allclose(found, plain(x)[0])
 
 
 @pytest.mark.parametrize(
