@@ -57,6 +57,9 @@ def open_door(main: Callable[[], Any], together: bool = False) -> NoReturn:
         sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # whoever read the answers, `head` perhaps, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except (JobEnded, Exception) as failure:
         in_job = isinstance(failure, JobEnded)
         error = failure.__cause__ if in_job else failure

@@ -35,8 +35,12 @@ def _thousands(value: object) -> object:
     return round(float(match[1]) * {"k": 1_000, "M": 1_000_000}[match[2]]) if match else value
 
 
+DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
+"""The pattern of what ``device`` may be."""
+
+
 def _device(value: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+    if not re.fullmatch(DEVICES, value):
         raise ValueError("should be auto, cpu, mps, cuda or cuda:N")
     return value
 
@@ -173,6 +177,11 @@ class OneCycleConfig(Section):
     """Last rate, as a share of ``lr``."""
 
 
+LOWER_IS_BETTER = {"loss", "perplexity", "bits_per_character", "mae"}
+HIGHER_IS_BETTER = {"accuracy", "macro_f1", "exact_match"}
+"""Of the metrics that come with the tasks; of any other ``trainer.mode`` alone knows."""
+
+
 class TrainerConfig(Section):
     """``conf/trainer/``: how the loop runs, past what stands at the top level."""
 
@@ -209,6 +218,15 @@ class TrainerConfig(Section):
     """Write where the time goes to ``profile.txt`` and ``trace.json`` in the run folder."""
     anomaly: bool
     """Stop at the operation whose gradient is not a number (slow)."""
+
+    @model_validator(mode="after")
+    def _looks_the_right_way(self) -> Self:
+        metric = self.monitor.rpartition("/")[2]
+        mode = "min" if metric in LOWER_IS_BETTER else "max" if metric in HIGHER_IS_BETTER else self.mode
+        if self.mode != mode:
+            better = "smaller" if mode == "min" else "larger"
+            raise ValueError(f"monitor={self.monitor} is better when it is {better}: set trainer.mode={mode} too")
+        return self
 
     @model_validator(mode="after")
     def _begins_an_average(self) -> Self:

@@ -27,9 +27,10 @@ def main() -> None:
     run = restore(folder, request.get("device", "auto"))
     own, seed = run.cfg.data, run.cfg.seed
     options = compose_data(own, overrides) if overrides else own
-    if not names_other_data(overrides) and isinstance(own, TextOptions) and isinstance(options, TextOptions):
-        if options.held_out(seed) != own.held_out(seed):
-            raise RequestError("another holdout than the run's own holds texts that it was trained on; leave that out")
+    same_data = not names_other_data(overrides)
+    if same_data and options.held_out(seed) != own.held_out(seed):
+        raise RequestError("another holdout than the run's own holds what it was trained on; leave that out")
+    if same_data and isinstance(options, TextOptions):
         data = build_data(options, seed)
         if data.encoder is not None:
             keep_encoder(Path(folder), data.encoder)

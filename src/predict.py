@@ -17,7 +17,7 @@ from src.errors import RequestError
 
 
 def main() -> None:
-    """Label ``text``, or the lines of standard input as they come."""
+    """Label ``text``, or the lines of standard input: one by one as they are typed, of a file or pipe 256 together."""
     request, _ = read_arguments(sys.argv[1:], ["run"], ["text", "device"], __doc__)
     if request.get("text", "-").strip() == "":
         raise RequestError("text= is empty: give a text to label, or leave text= out and write lines to standard input")

@@ -77,4 +77,6 @@ def keep_encoder(folder: Path, encoder: TextEncoder) -> None:
     if not (folder / ENCODER).exists():
         write_atomic(folder / ENCODER, json.dumps(encoder.to_dict(), ensure_ascii=False))
     elif read_encoder(folder).to_dict() != encoder.to_dict():
-        raise RequestError(f"{folder}: the data or its vocabulary has changed since this run was trained")
+        raise RequestError(
+            f"{folder}: the data, its vocabulary or its length rule has changed since this run was trained"
+        )

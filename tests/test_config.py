@@ -179,6 +179,11 @@ def test_a_run_folder_gives_the_config_back(tmp_path: Path, configured: Configur
         (["clip=0"], "clip=0: should be greater than 0"),
         (["seed=-1"], "seed=-1: should be greater than or equal to 0"),
         (["dropout=[0.1]"], "dropout=[0.1] names 1 layers, but depth=2"),
+        (
+            ["trainer.monitor=val/loss"],
+            "trainer: monitor=val/loss is better when it is smaller: set trainer.mode=min too",
+        ),
+        (["data=plain_text", "data.path=''"], "data.path=: should have at least 1 character"),
         (["param_budget=lots"], "param_budget=lots: should be a valid integer"),
         (["bidirectional=both"], "bidirectional=both: should be a valid boolean or 'stacks'"),
         (["+widht=3"], "widht: no such key (did you mean width?)"),

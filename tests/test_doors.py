@@ -52,7 +52,12 @@ def test_train_evaluate_predict_and_resume(typed: Typed, small: list[str], revie
     other = write_reviews(tmp_path / "other, file.csv", count=20, seed=1)
     assert last_json(typed("evaluate", "run=a run", f"data.path={other}"))["examples"] == 20
     code, _, err = typed("evaluate", "run=a run", "data.split_seed=5")
-    assert code == 2 and "holds texts that it was trained on" in err
+    assert code == 2 and "holds what it was trained on" in err
+    code, _, err = typed("evaluate", "run=a run", "device=gpu")
+    assert (code, err) == (2, "error: device=gpu: should be auto, cpu, mps, cuda or cuda:N\n")
+    (tmp_path / "plain.txt").write_text("no label\n" * 9)
+    code, _, err = typed("evaluate", "run=a run", "data=plain_text", "data.path=plain.txt")
+    assert (code, err.count("\n")) == (2, 1) and "have no labels" in err
     code, _, err = typed("evaluate", "run=a run", "split=test")
     assert (code, err) == (2, "error: this data has no split 'test'; known: train, val\n")
 
@@ -88,6 +93,15 @@ def test_another_file_takes_the_place_of_all_that_a_run_was_trained_and_validate
     other = write_reviews(tmp_path / "other.csv", count=20, seed=1)
     assert last_json(typed("evaluate", "run=run", f"data.path={other}"))["examples"] == 20
     assert last_json(typed("evaluate", "run=run", f"data.val_path={other}"))["examples"] == 20
+
+
+def test_pictures_that_a_run_was_trained_on_do_not_judge_it(typed: Typed) -> None:
+    small = ["data=digits", "data.order=rows", "width=4", "depth=1", "max_steps=2", "logger=none"]
+    assert typed("train", *small, "hydra.run.dir=run")[0] == 0
+    assert last_json(typed("evaluate", "run=run", "split=val"))["examples"] > 0
+    for other in ("data.split_seed=1", "data.holdout=0.5"):
+        code, _, err = typed("evaluate", "run=run", other)
+        assert code == 2 and "holds what it was trained on" in err
 
 
 def test_a_run_whose_data_has_changed_is_not_judged_by_it(typed: Typed, small: list[str], reviews: Path) -> None:

@@ -2,13 +2,15 @@
 
 import io
 import json
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import write_reviews
+from helpers import environment, write_reviews
 
 from src.errors import RequestError
 from src.generate import read_prompt
@@ -75,6 +77,15 @@ def test_a_run_writes_on_is_judged_judges_texts_and_refuses_nonsense(typed: Type
     assert (tmp_path / "run" / "sample.txt").read_text().startswith("abcd ")
     assert typed("train", "resume=run", "epochs=4")[0] == 0
 
+    enough = [sys.executable, "-m", "src.generate", "run=run", "prompt=a", "length=20000"]
+    with subprocess.Popen(
+        enough, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as writer:
+        assert writer.stdout is not None and writer.stderr is not None
+        writer.stdout.read(3)
+        writer.stdout.close()  # as `head` does
+        assert writer.stderr.read() == b"" and writer.wait() == 128 + signal.SIGPIPE
+
     for arguments, said in WRONG:
         code, out, err = typed("generate", "run=run", *arguments)
         assert (code, out) == (2, "") and said in err and len(err.splitlines()) == 1
@@ -83,6 +94,13 @@ def test_a_run_writes_on_is_judged_judges_texts_and_refuses_nonsense(typed: Type
     sys.stdin = io.TextIOWrapper(io.BytesIO(b"ab\na\xff"))
     with pytest.raises(RequestError, match="standard input, line 2: not UTF-8 text"):
         read_prompt()
+
+
+def test_a_held_out_part_too_short_for_a_training_chunk_can_be_probed(typed: Typed, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("abcd\n" * 800)
+    short = ["data=plain_text", "data.path=text.txt", "data.holdout=0.05", "diagnostics=probe"]
+    code, _, err = typed("train", *short, *TRAIN, "batch_size=32", "epochs=1", "hydra.run.dir=run")
+    assert (code, err) == (0, "") and (tmp_path / "run" / "DONE").exists()
 
 
 def test_a_classifier_cannot_write_and_a_language_model_of_words_reads_unknown_ones(

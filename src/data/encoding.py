@@ -129,6 +129,11 @@ def _vectors(train: EncodedSplit, encoder: TextEncoder, options: TextOptions) ->
     if options.cooccurrence is not None:
         from src.data.cooccurrence import cooccurrence_vectors  # late: it brings scipy and scikit-learn
 
+        if options.cooccurrence > encoder.vocab_size:
+            raise RequestError(
+                f"data.cooccurrence={options.cooccurrence} is wider than the vocabulary, which has"
+                f" {encoder.vocab_size:,} tokens"
+            )
         log.info("making word vectors of the training texts")
         return cooccurrence_vectors(train, encoder.vocab_size, options.cooccurrence)
     if options.embedding_path is None:

@@ -76,7 +76,7 @@ class ImdbFullSource:
             return fetch(options.url, Path(options.cache_dir).expanduser(), options.md5)
         path = Path(options.path).expanduser()
         if not path.exists():
-            raise RequestError(f"data.path={options.path}: no such folder or archive; null downloads it")
+            raise RequestError(f"data.path={options.path}: no such folder or archive; leave it out to download it")
         return path / "aclImdb" if (path / "aclImdb").is_dir() else path
 
     def fingerprint(self) -> str:

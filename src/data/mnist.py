@@ -50,7 +50,7 @@ def build(options: Options, seed: int) -> ArrayData:
         train, test = (_read_half(path, half, options) for half in HALVES)
         return read_pixels(options, seed, train, test, brightest=255)
     if not path.exists():
-        raise RequestError(f"data.path={options.path}: no such folder or archive; null downloads the files")
+        raise RequestError(f"data.path={options.path}: no such folder or archive; leave it out to download the files")
     halves = _read_archive(path)
     return read_pixels(options, seed, halves["train"], halves.get("test"), brightest=255)
 
@@ -108,7 +108,7 @@ def _read_archive(path: Path) -> dict[str, Labelled]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise RequestError(f"{path}: damaged, or no NumPy archive (.npz); a folder of IDX files will do too") from error
     missing = {"x_train", "y_train"} - arrays.keys()
     if missing:

@@ -17,6 +17,10 @@ class DataOptions(Options):
 
     name: str
 
+    def held_out(self, seed: int) -> tuple[int, float] | None:
+        """What decides what a run of this seed holds out: the seed of the split, and the share; None: nothing drawn."""
+        return None
+
 
 class WordOptions(Options):
     """``conf/data/tokenizer/word.yaml``: whole words, split and counted by torchtext."""
@@ -89,7 +93,7 @@ class TextOptions(DataOptions):
         return 0
 
     def held_out(self, seed: int) -> tuple[int, float]:
-        """What decides which texts a run of this seed holds out: the seed of the split, and the share."""
+        """The seed of the split, and the share."""
         return self.seed_of_split(seed), self.holdout
 
     @model_validator(mode="after")

@@ -29,6 +29,10 @@ class PixelOptions(DataOptions):
     split_seed: Annotated[int, Field(ge=0)] | None
     """Seed of the shuffle before the holdout is cut off; null takes the run's seed."""
 
+    def held_out(self, seed: int) -> tuple[int, float]:
+        """The seed of the split, and the share."""
+        return seed if self.split_seed is None else self.split_seed, self.holdout
+
 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
 """Pictures [N, height, width] and their classes [N]."""
@@ -47,9 +51,8 @@ def read_pixels(options: PixelOptions, seed: int, train: Labelled, test: Labelle
         RequestError: pictures of two sizes.
     """
     pictures, classes = train
-    kept, held_out = holdout_indices(
-        len(classes), options.holdout, seed if options.split_seed is None else options.split_seed
-    )
+    split_seed, share = options.held_out(seed)
+    kept, held_out = holdout_indices(len(classes), share, split_seed)
     parts: dict[str, Labelled] = {
         "train": (pictures[kept], classes[kept]),
         "val": (pictures[held_out], classes[held_out]),

@@ -3,7 +3,9 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from src.data.corpus import Corpus, Examples
 from src.data.encoder import TextEncoder
@@ -27,7 +29,7 @@ class Options(TextOptions):
     """``conf/data/plain_text.yaml``."""
 
     name: Literal["plain_text"]
-    path: str
+    path: Annotated[str, Field(min_length=1)]
 
 
 def build(options: Options, seed: int, encoder: TextEncoder | None = None) -> TextData:

@@ -9,10 +9,11 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from src.config import Config
-from src.data.base import Data, DataSpec, Loader
+from src.data.base import Data, DataSpec, Loader, split_of
 from src.data.batch import Batch
 from src.data.encoder import TextEncoder
 from src.data.loader import BatchLoader
+from src.data.split import UNKNOWN_LABEL
 from src.data.text_data import TextData
 from src.errors import RequestError
 from src.models.penalties import activation_penalty, temporal_penalty
@@ -102,6 +103,18 @@ class Classification(Task):
         )
         start_from(model.embedding, spec.embedding)
         return model
+
+    def batches(self, data: Data, split: str, batch_size: int, **how: Any) -> Loader:
+        """Cut a split into batches.
+
+        Raises:
+            RequestError: the data has no such split, or no labels.
+        """
+        if isinstance(data, TextData) and (split_of(data.splits, split).labels == UNKNOWN_LABEL).any():
+            raise RequestError(
+                f"the texts of the split {split!r} have no labels: a classifier cannot be judged by them"
+            )
+        return data.loader(split, batch_size, **how)
 
     def count(self, batch: Batch) -> int:
         """Sequences of the batch."""

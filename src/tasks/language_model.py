@@ -113,7 +113,7 @@ class LanguageModelling(Task):
 
     # ------------------------------------------------------------------------------------------------- batches
     def batches(self, data: Data, split: str, batch_size: int, **how: Any) -> StreamLoader:
-        """The texts of a split as one stream; ``shuffle`` says that it is for training, ``bucket`` nothing.
+        """The texts of a split as one stream; ``shuffle`` cuts that of the training part, ``bucket`` says nothing.
 
         Raises:
             RequestError: the data has no such split, or too few tokens in it.
@@ -121,7 +121,7 @@ class LanguageModelling(Task):
         options, ids, pin = self.options, stream_of(data, split), how.get("pin", False)
         if len(ids) < 2:
             raise RequestError(f"the split {split!r} has {len(ids)} tokens; a language model needs 2 to predict one")
-        if not how.get("shuffle", False):
+        if split != "train" or not how.get("shuffle", False):
             return StreamLoader(ids, options.eval_columns, options.bptt, pin=pin)
         needed = batch_size * options.bptt * options.parts + 1
         if len(ids) < needed:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from src import processes
+from src.config import DEVICES
 from src.errors import RequestError
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -22,6 +24,8 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if not re.fullmatch(DEVICES, name):
+        raise RequestError(f"device={name}: should be auto, cpu, mps, cuda or cuda:N")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise RequestError(f"device={name}: torch sees {torch.cuda.device_count()} CUDA devices here; try device=auto")

@@ -61,7 +61,7 @@ def test_reviews_come_in_the_order_of_their_numbers_whatever_the_archive(tmp_pat
 
 
 def test_a_place_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="no such folder or archive; null downloads it"):
+    with pytest.raises(RequestError, match="no such folder or archive; leave it out to download it"):
         read(path=str(tmp_path / "none"))
     with pytest.raises(RequestError, match=r"cannot read .*train/neg: .*; not the official set"):
         read(path=str(tmp_path))

@@ -183,6 +183,8 @@ def test_files_that_are_not_right_are_named(configured: Configured, folder: Path
     archive = tmp_path / "mnist.npz"
     archive.write_bytes(b"PK, but no more")
     refused("damaged, or no NumPy archive", path=str(archive))
+    np.save(tmp_path / "mnist.npy", np.zeros(3))
+    refused("damaged, or no NumPy archive", path=str(tmp_path / "mnist.npy"))
     np.savez(archive, x_train=np.zeros((3, 2, 2), np.uint8))
     refused("has no array 'y_train'; it has x_train", path=str(archive))
     np.savez(archive, x_train=np.zeros((3, 4), np.uint8), y_train=np.zeros(3, np.uint8))

@@ -186,8 +186,9 @@ def test_a_run_resumed_in_mid_epoch_goes_on_with_the_state_it_carried(text: Path
     changes = ["model=lstm", "depth=2", "dropout=0.2", "task.bptt=20", "task.bptt_jitter=true", "epochs=4", "lr=2"]
     changes += ["optimizer=sgd", "trainer.average=uniform", "trainer.average_after=1", "trainer.accumulate=2"]
     changes += ["regularise=awd", "scheduler=constant", "clip=0.25"]
-    changes += ["trainer.mode=max"]  # takes learning for getting worse, so that the average begins
     cfg = config(text, *changes)
+    upside_down = cfg.trainer.model_copy(update={"mode": "max"})  # takes learning for getting worse: the average begins
+    cfg = cfg.model_copy(update={"trainer": upside_down})
     data: Any = build_data(cfg.data, 0)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     run(cfg, whole, data)

@@ -168,6 +168,21 @@ def test_plateau_lowers_every_level_to_its_own_floor() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.06, 0.0006])
 
 
+def test_a_longer_run_follows_its_own_curve_from_its_first_update_on() -> None:
+    cfg = tiny.make_config(scheduler={"name": "cosine", "warmup_steps": 0, "floor": 0.0}, lr=0.2)
+    first = build_optimizer(small_model(), cfg)
+    ended = Schedule(first, cfg, 4)
+    for _ in range(4):
+        first.step()
+        ended.step()
+    assert first.param_groups[0]["lr"] == pytest.approx(0)
+    second = build_optimizer(small_model(), cfg)
+    longer = Schedule(second, cfg, 8)
+    second.load_state_dict(first.state_dict())
+    longer.load_state_dict(ended.state_dict())
+    assert second.param_groups[0]["lr"] == pytest.approx(0.1)  # half way down
+
+
 @pytest.mark.parametrize(
     "scheduler",
     [
