@@ -21,19 +21,20 @@ def write(folder: Path, values: list[float | None], monitor: str = "val/accuracy
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"torn')
 
 
-@pytest.mark.parametrize(("mode", "sign"), [("max", 1), ("min", -1)])
+@pytest.mark.parametrize(("mode", "monitor", "sign"), [("max", "val/accuracy", 1), ("min", "val/loss", -1)])
 def test_a_run_ends_where_its_best_is_worse_than_the_median_of_enough_siblings_that_came_as_far(
-    mode: str, sign: int, tmp_path: Path, configured: Callable[..., Config]
+    mode: str, monitor: str, sign: int, tmp_path: Path, configured: Callable[..., Config]
 ) -> None:
-    cfg = configured("sweep.prune=median", "sweep.warmup_epochs=2", "sweep.min_siblings=3", f"trainer.mode={mode}")
+    watched = [f"trainer.mode={mode}", f"trainer.monitor={monitor}"]
+    cfg = configured("sweep.prune=median", "sweep.warmup_epochs=2", "sweep.min_siblings=3", *watched)
     rule = median_rule(cfg, tmp_path / "own")
-    write(tmp_path / "own", [9.0, 9.0])  # its own curve is no sibling's
-    write(tmp_path / "a", [0.3 * sign, 0.2 * sign, 0.9 * sign])  # its best by epoch 2 is that of epoch 1
-    write(tmp_path / "b", [0.4 * sign, 0.5 * sign])
-    write(tmp_path / "c", [0.99 * sign])  # has not come as far
+    write(tmp_path / "own", [9.0, 9.0], monitor)  # its own curve is no sibling's
+    write(tmp_path / "a", [0.3 * sign, 0.2 * sign, 0.9 * sign], monitor)  # its best by epoch 2 is that of epoch 1
+    write(tmp_path / "b", [0.4 * sign, 0.5 * sign], monitor)
+    write(tmp_path / "c", [0.99 * sign], monitor)  # has not come as far
     (tmp_path / "notes").mkdir()
     assert rule(2, 0.1 * sign) is None  # two siblings are too few
-    write(tmp_path / "d", [None, 0.4 * sign])
+    write(tmp_path / "d", [None, 0.4 * sign], monitor)
     assert rule(1, 0.1 * sign) is None  # too early
     assert rule(2, 0.4 * sign) is None and rule(2, 0.45 * sign) is None
     why = rule(2, 0.39 * sign)
