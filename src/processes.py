@@ -13,8 +13,9 @@ from typing import Any
 
 from src.errors import RequestError
 
-ROLL_CALL_SECONDS = 5.0
-"""How long a process that has lost another waits for the others to say that they are there."""
+ROLL_CALL_SECONDS = 8.0
+"""How long a process that has lost another waits for the others to say that they are there: one may be in the middle
+of an evaluation. With the next one it must stay below torchrun's 30 s."""
 CLOSING_SECONDS = 20.0
 """How long the others wait for process 0 to close the run; torchrun kills all 30 s after the first has failed."""
 
