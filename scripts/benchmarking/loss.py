@@ -73,15 +73,8 @@ def contestants(tokens: int, features: int, classes: int, *, backward: bool) -> 
 def header(rows: list[Row]) -> list[str]:
     """Ratios first."""
     ways = list(rows[0]["milliseconds"])
-    ratios = [f"against {name}" for name in ways[1:]]
-    return [
-        "softmax of",
-        "tokens x features x classes",
-        "task",
-        *ratios,
-        "share of product rate",
-        *(f"{w}, ms" for w in ways),
-    ]
+    ratios, times = [f"against {name}" for name in ways[1:]], [f"{name}, ms" for name in ways]
+    return ["softmax of", "tokens x features x classes", "task", *ratios, "share of product rate", *times]
 
 
 def line(one: Row, head: list[str]) -> list[str]:
@@ -93,12 +86,8 @@ def line(one: Row, head: list[str]) -> list[str]:
 
 def draw(rows: list[Row], path: Path) -> None:
     """How many times as fast as torch."""
-    names = list(rows[0]["ratios"])
-    panels = [
-        (f"fused against {name}", [(f"{r['experiment']}, {r['task']}", r["ratios"][name]) for r in rows])
-        for name in names
-    ]
-    pictures.bars(panels, path)
+    ratios = {way: [(f"{r['experiment']}, {r['task']}", r["ratios"][way]) for r in rows] for way in rows[0]["ratios"]}
+    pictures.bars([(f"fused against {way}", values) for way, values in ratios.items()], path)
 
 
 SECTION = Section("The softmax of a language model and its loss", measure, header, line, draw)

@@ -34,7 +34,7 @@ def _load() -> str | None:
     if reason is None:
         torch.library.register_fake("deep_rnn::unroll", fake_unroll)
         torch.library.register_fake("deep_rnn::unroll_backward", fake_backward)
-        torch.library.register_fake("deep_rnn::highway", lambda carried, out, *_: (out.new_empty(out.shape),) * 2)
+        torch.library.register_fake("deep_rnn::highway", fake_highway)
         torch.library.register_fake("deep_rnn::highway_backward", fake_highway_backward)
         torch.library.register_fake("deep_rnn::linear_cross_entropy", fake_linear_cross_entropy)
         torch.library.register_vmap("deep_rnn::unroll", vmap_rule("unroll", weights_at=3))
@@ -42,18 +42,18 @@ def _load() -> str | None:
     return reason
 
 
+def fake_highway(carried: Tensor, out: Tensor, below: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Shapes of ``highway``'s results."""
+    return torch.empty_like(out), torch.empty_like(out)
+
+
 def fake_highway_backward(
     grad: Tensor, carried: Tensor, out: Tensor, below: Tensor, weight: Tensor, gate: Tensor, wants_below: bool
 ) -> tuple[Tensor, ...]:
     """Shapes of ``highway_backward``'s results."""
     to_below = below.new_empty(below.shape if wants_below else 0)
-    return (
-        torch.empty_like(out),
-        torch.empty_like(out),
-        to_below,
-        torch.empty_like(weight),
-        weight.new_empty(len(weight)),
-    )
+    like = [torch.empty_like(one) for one in (out, out, weight)]
+    return like[0], like[1], to_below, like[2], weight.new_empty(len(weight))
 
 
 def fake_linear_cross_entropy(

@@ -128,9 +128,8 @@ class DeepRNN(nn.Module):
             raise ValueError(f"recompute must be at least 1 step, not {recompute}")
         if bidirectional not in (False, True, "stacks"):
             raise ValueError(f"bidirectional is False, True or 'stacks', not {bidirectional!r}")
-        bidirectional = (
-            bidirectional if isinstance(bidirectional, str) else bool(bidirectional)
-        )  # 1 is True, but not "is"
+        if bidirectional != "stacks":
+            bidirectional = bool(bidirectional)  # 1 and numpy's True equal True and are not it
         check_name("link", link, LINKS)
         check_name("norm", norm, NORMS)
         check_name("norm_place", norm_place, PLACES)

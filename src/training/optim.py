@@ -149,11 +149,9 @@ class Schedule:
         """Put back what `state_dict` returned."""
         if self.by_step is not None:
             self.by_step.load_state_dict(state["by_step"])
-            groups, curves = self.by_step.optimizer.param_groups, self.by_step.lr_lambdas
-            for group, base, factor in zip(groups, self.by_step.base_lrs, curves, strict=True):
-                group["lr"] = base * factor(
-                    self.by_step.last_epoch
-                )  # of this run's curve, not of where the old one was
+            step, groups = self.by_step.last_epoch, self.by_step.optimizer.param_groups
+            for group, base, factor in zip(groups, self.by_step.base_lrs, self.by_step.lr_lambdas, strict=True):
+                group["lr"] = base * factor(step)  # of this run's curve, not of where the old one was
         if self.by_metric is not None:
             self.by_metric.load_state_dict(state["by_metric"])
 

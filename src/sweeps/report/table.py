@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from src.arguments import NOT_IDENTITY
+from src.config import LOWER_IS_BETTER
 from src.errors import RequestError, did_you_mean
 from src.sweeps.report.runs import DONE, STATES, Run
 
@@ -16,7 +17,8 @@ NOT_CHOICES = (*NOT_IDENTITY, "seed", "diagnostics", "experiment", "debug", "lau
 SHORT = {"model.cell": "cell", "link.name": "link", "data.name": "data", "task.name": "task"}
 RESULTS = ("mean", "std", "lowest", "highest", "epoch", "params", "seconds")
 NUMBERS = ("value", "epoch", "params", "seconds", "steps")
-LOWER_IS_BETTER = ("loss", "perplexity", "bits", "error", "rmse", "mae", "nll")
+LOWER_WORDS = (*LOWER_IS_BETTER, "error", "rmse", "nll")
+"""Parts of a metric's name that say so, where no run says it."""
 
 
 class Metric(NamedTuple):
@@ -155,7 +157,7 @@ def pick_metric(runs: Sequence[Run], name: str | None, mode: str | None) -> Metr
         near = did_you_mean(name, known) if known else "; no run has one yet"
         raise RequestError(f"{name}: no such metric{near}")
     usual = next((mode for monitor, mode in watched if monitor == name), None)
-    guessed = "min" if any(word in name.lower() for word in LOWER_IS_BETTER) else "max"
+    guessed = "min" if any(word in name.lower() for word in LOWER_WORDS) else "max"
     return Metric(name, mode or usual or guessed)
 
 
