@@ -42,23 +42,37 @@ struct GateGradients {
   }
 };
 
+// Whether both weights of a pass have the same gate gradients, which are then gathered once for both.
+template <class Cell, class T>
+bool shares_gates(const Backward<T>& pass) {
+  return Cell::additive && pass.grad_w_ih && pass.grad_w_hh;
+}
+
 // The gradients of a pass's weights, found by one job: all jobs' are added up at the end.
 template <class Cell, class T>
 struct WeightGradients {
   int64_t inputs, products;  // lines of w_ih and of w_hh
+  bool shared;
   std::vector<T> w_ih, w_hh, b_ih, b_hh;
 
   explicit WeightGradients(const Backward<T>& pass)
-      : inputs(Cell::inputs * pass.hidden), products(Cell::products * pass.hidden), w_ih(pass.grad_w_ih ? inputs * pass.input : 0),
-        w_hh(pass.grad_w_hh ? products * pass.hidden : 0), b_ih(w_ih.empty() ? 0 : inputs), b_hh(w_hh.empty() ? 0 : products) {}
+      : inputs(Cell::inputs * pass.hidden), products(Cell::products * pass.hidden), shared(shares_gates<Cell>(pass)),
+        w_ih(pass.grad_w_ih ? inputs * pass.input : 0), w_hh(pass.grad_w_hh ? products * pass.hidden : 0),
+        b_ih(w_ih.empty() ? 0 : inputs), b_hh(w_hh.empty() ? 0 : products) {}
 
   // Adds the product of `count` lines of gate gradients with the lines of x and h.
   template <class InputLine, class ProductLine>
   void add(int64_t count, const Backward<T>& pass, InputLine input_line, ProductLine product_line, const T* const* x, const T* const* h) {
-    if (pass.grad_w_ih)
-      add_outer_sum(count, input_line, [&](int64_t k) { return x[k]; }, 0, inputs, pass.input, w_ih.data(), b_ih.data());
-    if (pass.grad_w_hh)
-      add_outer_sum(count, product_line, [&](int64_t k) { return h[k]; }, 0, products, pass.hidden, w_hh.data(), b_hh.data());
+    const OuterSum to_ih{[=](int64_t k) { return x[k]; }, pass.input, w_ih.data()};
+    const OuterSum to_hh{[=](int64_t k) { return h[k]; }, pass.hidden, w_hh.data()};
+    if (shared) return add_outer_sums(count, input_line, 0, inputs, b_ih.data(), to_ih, to_hh);
+    if (pass.grad_w_ih) add_outer_sums(count, input_line, 0, inputs, b_ih.data(), to_ih);
+    if (pass.grad_w_hh) add_outer_sums(count, product_line, 0, products, b_hh.data(), to_hh);
+  }
+
+  // After the last of these.
+  void finish() {
+    if (shared) b_hh = b_ih;
   }
 };
 
@@ -207,18 +221,20 @@ void weight_gradients(const Backward<T>& pass, const GateGradients<Cell, T>& gra
   const auto border = [&](int64_t lines, int64_t i) {
     return i == parts ? lines : lines * i / parts / kTileRows * kTileRows;
   };
-  if (pass.grad_w_ih) {
-    const int64_t lines = Cell::inputs * H;
-    outer_sum(
-        entries, [&](int64_t k) { return gradients.input_line(k); }, [&](int64_t k) { return gradients.x[k]; },
-        border(lines, part), border(lines, part + 1), pass.input, pass.grad_w_ih, pass.grad_b_ih);
+  const auto input_line = [&](int64_t k) { return gradients.input_line(k); };
+  const auto product_line = [&](int64_t k) { return gradients.product_line(k); };
+  const OuterSum to_ih{[&](int64_t k) { return gradients.x[k]; }, pass.input, pass.grad_w_ih};
+  const OuterSum to_hh{[&](int64_t k) { return gradients.h[k]; }, H, pass.grad_w_hh};
+  const int64_t inputs = Cell::inputs * H, products = Cell::products * H;
+  if (shares_gates<Cell>(pass)) {
+    T* bias = pass.grad_b_ih ? pass.grad_b_ih : pass.grad_b_hh;
+    const int64_t first = border(inputs, part), last = border(inputs, part + 1);
+    outer_sums(entries, input_line, first, last, bias, to_ih, to_hh);
+    if (pass.grad_b_ih && pass.grad_b_hh) std::copy(bias + first, bias + last, pass.grad_b_hh + first);
+    return;
   }
-  if (pass.grad_w_hh) {
-    const int64_t lines = Cell::products * H;
-    outer_sum(
-        entries, [&](int64_t k) { return gradients.product_line(k); }, [&](int64_t k) { return gradients.h[k]; },
-        border(lines, part), border(lines, part + 1), H, pass.grad_w_hh, pass.grad_b_hh);
-  }
+  if (pass.grad_w_ih) outer_sums(entries, input_line, border(inputs, part), border(inputs, part + 1), pass.grad_b_ih, to_ih);
+  if (pass.grad_w_hh) outer_sums(entries, product_line, border(products, part), border(products, part + 1), pass.grad_b_hh, to_hh);
 }
 
 // One layer whose weights' gradients are found behind the sweep.
@@ -254,6 +270,7 @@ void backward(const Layers<Backward<T>>& layers, const Parallel& parallel) {
     for (int64_t layer = int64_t(layers.size()) - 1; layer >= 0; --layer) {
       GateGradients<Cell, T> gradients(layers[layer][pass], rows * together);
       backward_slice<Cell>(layers[layer][pass], weights[layer][pass], gradients, &found.at(layer, i), jobs[i].slice, together);
+      found.at(layer, i).finish();
     }
   });
   found.add_up();

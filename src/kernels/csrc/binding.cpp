@@ -222,6 +222,10 @@ std::vector<Tensor> unroll_typed(const Tensor& x, const OptionalTensor& lengths,
   const std::vector<Tensor> weights = contiguous(weights_in), before = contiguous(initial);
   std::vector<Tensor> after, saved, inputs{with_dense_features(x)};
   Layers<Forward<T>> layers;
+  const auto saved_line = [&](int64_t layer) { return layout_of(cell.shape, plan.names, sizes.hiddens[layer]).size; };
+  int64_t saved_bytes = 0;
+  for (int64_t layer = 0; save && layer < sizes.layers; ++layer)
+    saved_bytes += sizes.groups * sizes.steps * sizes.batch * sizes.directions * saved_line(layer) * int64_t(sizeof(T));
   for (int64_t layer = 0; layer < sizes.layers; ++layer) {
     const int64_t hidden = sizes.hiddens[layer];
     const Tensor output = empty(shape(sizes, {sizes.steps, sizes.batch, sizes.directions * hidden}), x.options());
@@ -234,7 +238,7 @@ std::vector<Tensor> unroll_typed(const Tensor& x, const OptionalTensor& lengths,
       }
       Tensor activations;
       if (save) {
-        activations = empty(shape(sizes, {sizes.steps * sizes.batch, layout_of(cell.shape, plan.names, hidden).size}), x.options());
+        activations = empty(shape(sizes, {sizes.steps * sizes.batch, saved_line(layer)}), x.options());
         saved.push_back(activations);
       }
       for (int64_t k = 0; k < sizes.groups; ++k) {
@@ -244,6 +248,7 @@ std::vector<Tensor> unroll_typed(const Tensor& x, const OptionalTensor& lengths,
           pass.final[i] = group<T>(after[first + i], sizes, k);
         }
         pass.output = sequence<T>(output, sizes, k, direction * hidden);
+        pass.streams = saved_bytes > kMostSavedInCache;
         passes.push_back(pass);
       }
     }

@@ -52,7 +52,7 @@ void forward_slice(const Forward<T>& pass, const ForwardWeights<Cell, T>& weight
   const int64_t H = pass.hidden, rows = slice.rows(), steps = slice.steps(timeline), together = steps_together(rows);
   const int64_t line = Cell::inputs * H, saved_line = kSavedBlocks<Cell> * H;
   // Only whole lines of the cache: one that is half streamed and half stored takes five times as long as either.
-  const bool stream = H % kLanes<T> == 0 && timeline.entries() * saved_line * int64_t(sizeof(T)) > kCacheBytes;
+  const bool stream = H % kLanes<T> == 0 && pass.streams;
   const Buffer<T> states(Cell::states * rows * H), masked(pass.mask ? rows * H : 0);
   const Buffer<T> gates(together * rows * line), products(Cell::additive ? 0 : rows * Cell::products * H);
 

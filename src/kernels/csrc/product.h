@@ -2,7 +2,7 @@
 //
 // Both kinds share one inner loop, which keeps a tile of kTileRows x kTileVectors sums in registers.
 //   multiply       out[r] = bias + row[r] * M      many small calls: the recurrent product, projections
-//   outer_sum      out = sum_k a[k]^T b[k]         one large call: the gradient of a weight
+//   outer_sums     out = sum_k a[k]^T b[k]         one large call: the gradients of weights
 #pragma once
 
 #include <algorithm>
@@ -157,36 +157,56 @@ void multiply(const T* const* rows, T* const* out, int64_t count, const Packed<T
     }
 }
 
-// Adds to lines [first, last) of out[i][j] the sum over k < count of a(k)[i] * b(k)[j], to bias[i] (if not null) that of a(k)[i].
-template <class T, class A, class B>
-void add_outer_sum(int64_t count, A a, B b, int64_t first, int64_t last, int64_t width, T* out, T* bias) {
-  constexpr int64_t kPanel = 1 << 17;  // elements of b packed at a time: half of a 1 MB cache in float
-  const int64_t depth = std::clamp<int64_t>(kPanel / std::max<int64_t>(width, 1), 16, 512);
+// Where an outer sum goes: out [.., width], and the lines of its right side.
+template <class T, class Line>
+struct OuterSum {
+  Line line;
+  int64_t width;
+  T* out;
+};
+template <class T, class Line>
+OuterSum(Line, int64_t, T*) -> OuterSum<T, Line>;
+
+// Adds to lines [first, last) of each out[i][j] the sum over k < count of a(k)[i] * line(k)[j], to bias[i] (if not null) that
+// of a(k)[i]. What has the same left side is best added together: gathering that costs as much as some of the products.
+template <class T, class A, class... Line>
+void add_outer_sums(int64_t count, A a, int64_t first, int64_t last, T* bias, const OuterSum<T, Line>&... sums) {
+  constexpr int64_t kPanel = 1 << 17;  // elements of the right sides packed at a time: half of a 1 MB cache in float
+  const int64_t depth = std::clamp<int64_t>(kPanel / std::max<int64_t>((sums.width + ...), 1), 16, 512);
+  const int64_t widths[] = {sums.width...};
+  T* const outs[] = {sums.out...};
   const Buffer<T> factors(depth * kTileRows);
   for (int64_t done = 0; done < count; done += depth) {
-    const Packed<T> panel(std::min(depth, count - done), width);
-    panel.pack_lines([&](int64_t k) { return b(done + k); });
+    const auto packed = [&](const auto& sum) {
+      Packed<T> panel(std::min(depth, count - done), sum.width);
+      panel.pack_lines([&](int64_t k) { return sum.line(done + k); });
+      return panel;
+    };
+    const Packed<T> panels[] = {packed(sums)...};
     for (int64_t i = first; i < last; i += kTileRows)
       with_constant<kTileRows>(last - i, [&](auto n) {
-        T sums[n] = {}, *lines[n];
-        for (int64_t k = 0; k < panel.depth(); ++k) {
+        T totals[n] = {}, *lines[n];
+        for (int64_t k = 0; k < panels[0].depth(); ++k) {
           const T* from = a(done + k) + i;
-          for (int r = 0; r < n; ++r) factors.get()[k * kTileRows + r] = from[r], sums[r] += from[r];
+          for (int r = 0; r < n; ++r) factors.get()[k * kTileRows + r] = from[r], totals[r] += from[r];
         }
-        for (int r = 0; r < n; ++r) lines[r] = out + (i + r) * width;
-        for (int r = 0; bias && r < n; ++r) bias[i + r] += sums[r];
-        for (int64_t tile = 0; tile < panel.tiles(); ++tile)
-          multiply_columns<n>(PackedFactors<T>{factors.get()}, panel, tile, Start::out, static_cast<const T*>(nullptr), lines);
+        for (int r = 0; bias && r < n; ++r) bias[i + r] += totals[r];
+        for (size_t p = 0; p < sizeof...(Line); ++p) {
+          for (int r = 0; r < n; ++r) lines[r] = outs[p] + (i + r) * widths[p];
+          for (int64_t tile = 0; tile < panels[p].tiles(); ++tile)
+            multiply_columns<n>(PackedFactors<T>{factors.get()}, panels[p], tile, Start::out, static_cast<const T*>(nullptr), lines);
+        }
       });
   }
 }
 
-// Lines [first, last) of out[i][j] = sum over k < count of a(k)[i] * b(k)[j], and of bias[i] = sum of a(k)[i] (if not null).
-template <class T, class A, class B>
-void outer_sum(int64_t count, A a, B b, int64_t first, int64_t last, int64_t width, T* out, T* bias) {
-  std::fill(out + first * width, out + last * width, T(0));
+// Lines [first, last) of each out[i][j] = sum over k < count of a(k)[i] * line(k)[j], and of bias[i] = sum of a(k)[i] (if
+// not null).
+template <class T, class A, class... Line>
+void outer_sums(int64_t count, A a, int64_t first, int64_t last, T* bias, const OuterSum<T, Line>&... sums) {
+  (std::fill(sums.out + first * sums.width, sums.out + last * sums.width, T(0)), ...);
   if (bias) std::fill(bias + first, bias + last, T(0));
-  add_outer_sum(count, a, b, first, last, width, out, bias);
+  add_outer_sums(count, a, first, last, bias, sums...);
 }
 
 }  // namespace deep_rnn

@@ -148,6 +148,30 @@ V choose(const bool* flags, int64_t count, V yes, V no) {
   return __builtin_convertvector(bytes, typename Types::Bits) != 0 ? yes : no;
 }
 
+// The larger, or the smaller, of x and a bound; a NaN stays a NaN.
+template <class V>
+V at_least(V x, ElementOf<V> bound) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(ElementOf<V>) == 4)
+    return (V)_mm512_max_ps((__m512)(V{} + bound), (__m512)x);  // of a NaN and anything these give the second
+  else
+    return (V)_mm512_max_pd((__m512d)(V{} + bound), (__m512d)x);
+#else
+  return x < bound ? V{} + bound : x;
+#endif
+}
+template <class V>
+V at_most(V x, ElementOf<V> bound) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(ElementOf<V>) == 4)
+    return (V)_mm512_min_ps((__m512)(V{} + bound), (__m512)x);
+  else
+    return (V)_mm512_min_pd((__m512d)(V{} + bound), (__m512d)x);
+#else
+  return x > bound ? V{} + bound : x;
+#endif
+}
+
 // The sum of all lanes, halves first.
 template <class V>
 ElementOf<V> sum_of(V v) {

@@ -102,7 +102,7 @@ class ForwardSlice {
   ForwardSlice(const WalkedCell<T>& cell, const Forward<T>& pass, const WalkWeights<T>& weights, Slice slice)
       : walk_(cell.shape, pass), rows_(cell.rows), pass_(pass), weights_(weights), slice_(slice), count_(slice.rows()),
         most_lines_(std::max(count_, kEntriesTogether)),
-        streams_(walk_.timeline.entries() * walk_.layout.size * int64_t(sizeof(T)) > kCacheBytes), states_(count_ * walk_.states),
+        states_(count_ * walk_.states),
         old_(walk_.zones || pass.more.shortcut ? count_ * walk_.states : 0), masked_(pass.mask ? count_ * walk_.sources : 0),
         lines_(most_lines_ * walk_.cell.activations * walk_.H),
         products_(walk_.products_apart() ? count_ * walk_.cell.all_products() * walk_.H : 0),
@@ -121,7 +121,7 @@ class ForwardSlice {
       project(start, stop);
       for (int64_t step = start, first = 0; step < stop; first += slice_.running(timeline, step++)) advance(step, first);
     }
-    if (streams_) end_of_streams();
+    if (pass_.streams) end_of_streams();
     for (int64_t r = 0; r < count_; ++r) {
       for (int i = 0; i < walk_.cell.states; ++i)
         std::copy_n(state(r) + i * walk_.H, walk_.H, pass_.final[i] + column(r) * walk_.H);
@@ -139,7 +139,7 @@ class ForwardSlice {
   T* middle(int64_t r) const { return middles_.get() + r * walk_.H; }
   // Of the step at hand: the gate inputs of a row, and where it keeps something for the backward.
   T* line(int64_t r) const { return entry_lines_[first_ + r]; }
-  Kept<T> kept(int64_t r, int64_t place) const { return {kept_lines_[first_ + r], place, streams_}; }
+  Kept<T> kept(int64_t r, int64_t place) const { return {kept_lines_[first_ + r], place, pass_.streams}; }
   Kept<T> kept(int64_t r, int64_t level, int64_t place) const { return kept(r, level * walk_.layout.level + place); }
 
   // The gate inputs of some steps.
@@ -286,7 +286,6 @@ class ForwardSlice {
   const WalkWeights<T>& weights_;
   const Slice slice_;
   const int64_t count_, most_lines_;
-  const bool streams_;
   const Buffer<T> states_, old_, masked_, lines_, products_, middles_;
   int64_t first_ = 0;
   std::vector<const T*> from_, inputs_;
