@@ -11,6 +11,8 @@
 
 namespace deep_rnn {
 
+constexpr int64_t kCacheBytes = 1 << 20;  // of the cache that a core has for itself
+
 // Keeps blocks that were given back, but never holds more in all than was once in use at the same time. A block may serve
 // for less than its size: models that take turns in one process would else make each other's memory fresh again.
 class Pool {

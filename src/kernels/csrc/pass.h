@@ -96,8 +96,6 @@ constexpr int kActivations = std::max(Cell::inputs, Cell::saved);
 template <class Cell>
 constexpr int kSavedBlocks = kActivations<Cell> + Cell::states;
 
-constexpr int64_t kCacheBytes = 1 << 20;  // of the cache that a core has for itself
-
 // How the core runs jobs 0 ... count - 1 side by side; the caller brings the threads.
 struct Parallel {
   int threads;
