@@ -341,10 +341,14 @@ struct Problem {
   }
 };
 
-const Parallel threads{3, [](int64_t count, const std::function<void(int64_t)>& job) {
-                         std::vector<std::thread> running;
-                         for (int64_t i = 0; i < count; ++i) running.emplace_back(job, i);
-                         for (auto& thread : running) thread.join();
+void side_by_side(int64_t count, const std::function<void(int64_t)>& job) {
+  std::vector<std::thread> running;
+  for (int64_t i = 0; i < count; ++i) running.emplace_back(job, i);
+  for (auto& thread : running) thread.join();
+}
+
+const Parallel threads{3, side_by_side, [](const std::function<void(int, int)>& job) {
+                         side_by_side(3, [&](int64_t i) { job(int(i), 3); });
                        }};
 
 // The largest error of the loss and of derivatives along random directions, relative to their size.

@@ -130,8 +130,9 @@ bool adds_while_sweeping(const Backward<T>& pass) {
 }
 
 template <class Cell, class T>
-void step_row_back(int64_t hidden, const T* saved_line, const T* grad_output, T* const* carry, T* grad_inputs, T* grad_products) {
-  for_row<T>(hidden, [=](auto lanes, int64_t unit) {
+void step_row_back(int64_t width, int64_t hidden, const T* saved_line, const T* grad_output, T* const* carry, T* grad_inputs,
+                   T* grad_products) {
+  for_row<T>(width, [=](auto lanes, int64_t unit) {
     Vec<T> saved[Cell::saved], prev[Cell::states], dnext[Cell::states], dx[Cell::inputs], dp[Cell::products], dprev[Cell::states];
     for (int i = 0; i < Cell::saved; ++i) saved[i] = lanes.load(saved_line + i * hidden + unit);
     for (int i = 0; i < Cell::states; ++i) prev[i] = lanes.load(saved_line + (kActivations<Cell> + i) * hidden + unit);
@@ -178,7 +179,7 @@ void backward_slice(const Backward<T>& pass, const BackwardWeights<Cell, T>& wei
         T* carry[Cell::states];
         for (int i = 0; i < Cell::states; ++i) carry[i] = carries.get() + (i * rows + r) * H;
         product_lines[r] = gradients.product_line(line);
-        step_row_back<Cell>(H, saved, pass.grad_output.data ? pass.grad_output.at(time, column) : nullptr, carry,
+        step_row_back<Cell>(H, H, saved, pass.grad_output.data ? pass.grad_output.at(time, column) : nullptr, carry,
                             gradients.input_line(line), gradients.product_line(line));
         input_lines.push_back(gradients.input_line(line));
         if (pass.grad_x.data) grad_x_lines.push_back(pass.grad_x.at(time, column));

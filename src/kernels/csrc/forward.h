@@ -24,10 +24,10 @@ struct ForwardWeights {
   }
 };
 
-// One step of one row; `keep` null: nothing is kept for backward.
+// One step of `width` units of one row, in blocks that are `hidden` apart; `keep` null: nothing is kept for backward.
 template <class Cell, class T>
-void step_row(int64_t hidden, const T* gates, const T* products, T* const* state, T* output, T* keep, bool stream) {
-  for_row<T>(hidden, [=](auto lanes, int64_t unit) {
+void step_row(int64_t width, int64_t hidden, const T* gates, const T* products, T* const* state, T* output, T* keep, bool stream) {
+  for_row<T>(width, [=](auto lanes, int64_t unit) {
     Vec<T> x[Cell::inputs], p[Cell::products], prev[Cell::states], next[Cell::states], saved[Cell::saved];
     for (int i = 0; i < Cell::inputs; ++i) x[i] = lanes.load(gates + i * hidden + unit);
     if (!Cell::additive)
@@ -97,7 +97,7 @@ void forward_slice(const Forward<T>& pass, const ForwardWeights<Cell, T>& weight
         for (int i = 0; i < Cell::states; ++i) state[i] = states.get() + (i * rows + r) * H;
         const int64_t time = timeline.time(step, row, pass.reverse);
         T* keep = pass.saved ? pass.saved + timeline.entry(time, row) * saved_line : nullptr;
-        step_row<Cell>(H, lines[r], results[r], state, pass.output.at(time, timeline.column(row)), keep, stream);
+        step_row<Cell>(H, H, lines[r], results[r], state, pass.output.at(time, timeline.column(row)), keep, stream);
       }
       lines += running;
     }

@@ -96,10 +96,12 @@ constexpr int kActivations = std::max(Cell::inputs, Cell::saved);
 template <class Cell>
 constexpr int kSavedBlocks = kActivations<Cell> + Cell::states;
 
-// How the core runs jobs 0 ... count - 1 side by side; the caller brings the threads.
+// How the core runs jobs side by side; the caller brings the threads.
 struct Parallel {
   int threads;
-  std::function<void(int64_t count, const std::function<void(int64_t)>& job)> run;
+  std::function<void(int64_t count, const std::function<void(int64_t)>& job)> run;  // jobs 0 ... count - 1
+  // job(member, members), once for each member of a team of at most `threads`, all at the same time: they may wait for each other.
+  std::function<void(const std::function<void(int, int)>& job)> together;
 };
 
 struct Job {

@@ -7,6 +7,7 @@
 #include "backward.h"
 #include "cells.h"
 #include "elementwise_cells.h"
+#include "few.h"
 #include "forward.h"
 #include "gated_cells.h"
 #include "narrow.h"
@@ -46,6 +47,10 @@ std::optional<bool> narrow_alike(const Layers<PassType>& layers) {
 template <class Cell, class T>
 void forward_of(const Layers<Forward<T>>& layers, const Parallel& parallel) {
   if (!are_plain(layers)) return forward_walked<Cell>(layers, parallel);
+  if (are_few<Cell, T>(layers[0], parallel)) {
+    for (const auto& passes : layers) forward_few<Cell>(passes, parallel);
+    return;
+  }
   if (const auto narrow = narrow_alike(layers)) return (*narrow ? forward_narrow<Cell, T> : forward<Cell, T>)(layers, parallel);
   for (const auto& passes : layers) forward_of<Cell, T>({passes}, parallel);
 }
@@ -53,6 +58,10 @@ void forward_of(const Layers<Forward<T>>& layers, const Parallel& parallel) {
 template <class Cell, class T>
 void backward_of(const Layers<Backward<T>>& layers, const Parallel& parallel) {
   if (!are_plain(layers)) return backward_walked<Cell>(layers, parallel);
+  if (are_few<Cell, T>(layers[0], parallel)) {
+    for (auto passes = layers.rbegin(); passes != layers.rend(); ++passes) backward_few<Cell>(*passes, parallel);
+    return;
+  }
   if (const auto narrow = narrow_alike(layers)) return (*narrow ? backward_narrow<Cell, T> : backward<Cell, T>)(layers, parallel);
   for (auto passes = layers.rbegin(); passes != layers.rend(); ++passes) backward_of<Cell, T>({*passes}, parallel);
 }

@@ -4,6 +4,10 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/from_blob.h>
 
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+
 #include "memory.h"
 #include "pass.h"
 
@@ -15,7 +19,16 @@ inline Parallel torch_threads() {
       for (int64_t i = begin; i < end; ++i) job(i);
     });
   };
-  return {at::in_parallel_region() ? 1 : at::get_num_threads(), run};
+  const int threads = at::in_parallel_region() ? 1 : at::get_num_threads();
+  const auto together = [threads](const std::function<void(int, int)>& job) {
+#if defined(_OPENMP)
+#pragma omp parallel num_threads(threads)
+    job(omp_get_thread_num(), omp_get_num_threads());
+#else
+    job(0, 1);
+#endif
+  };
+  return {threads, run, together};
 }
 
 // Kept in the pool of memory.h.

@@ -1,0 +1,331 @@
+// Few rows of a wide layer: the members of a team share the units of every step, and not the rows.
+//
+// What a step costs is reading W_hh. Each member reads the part of it that its own units need, which may then stay in its own
+// cache from step to step, and reads it as it lies: packing would cost as much as many steps. All wait for each other once a
+// step. What is saved for backward lies where forward.h puts it.
+#pragma once
+
+#include "backward.h"
+#include "forward.h"
+#include "team.h"
+
+namespace deep_rnn {
+
+constexpr int64_t kFewRows = 4;
+
+// out[r][j] += the sum over k of rows[r][k] * w[j][k], for Lines lines of w from j on, given as `line`.
+template <int Rows, int Lines, class T>
+void multiply_block(const T* const* rows, const T* line, int64_t depth, T* const* out, int64_t j) {
+  constexpr int L = kLanes<T>;
+  Vec<T> sum[Lines][Rows] = {};
+  const auto add = [&](auto load_at) {
+    Vec<T> h[Rows];
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) h[r] = load_at(rows[r]);
+#pragma GCC unroll 8
+    for (int i = 0; i < Lines; ++i) {
+      const Vec<T> w = load_at(line + i * depth);
+#pragma GCC unroll 8
+      for (int r = 0; r < Rows; ++r) sum[i][r] += w * h[r];
+    }
+  };
+  int64_t k = 0;
+  for (; k + L <= depth; k += L) add([=](const T* from) { return load(from + k); });
+  if (k < depth) add([=](const T* from) { return Lanes<T>(depth - k).load(from + k); });
+#pragma GCC unroll 8
+  for (int i = 0; i < Lines; ++i)
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) out[r][j + i] += sum_of(sum[i][r]);
+}
+
+// Adds to out[r][j], j in [first, last), the sum over k of rows[r][k] * w[j][k].
+template <class T>
+void multiply_by_lines(const T* const* rows, int64_t count, const T* w, int64_t depth, int64_t first, int64_t last, T* const* out) {
+  constexpr int kLines = kVectorRegisters >= 32 ? 8 : 4, kTogether = 2;
+  for (int64_t j = first; j < last; j += kLines)
+    with_constant<kLines>(last - j, [&](auto lines) {
+      for (int64_t r = 0; r < count; r += kTogether)
+        with_constant<kTogether>(count - r, [&](auto n) { multiply_block<n, lines>(rows + r, w + j * depth, depth, out + r, j); });
+    });
+}
+
+// out[r][u] += the sum over Lines lines j of factors[r][j] * w[j][u], for Vectors vectors of columns u; the last with `lanes`.
+template <int Lines, int Vectors, class T>
+void add_lines(const T* const* factors, int64_t rows, int64_t j, const T* w, int64_t width, Lanes<T> lanes, T* const* out, int64_t u) {
+  constexpr int L = kLanes<T>;
+  const auto load_at = [=](const T* from, int v) { return v + 1 < Vectors ? load(from + v * L) : lanes.load(from + v * L); };
+  Vec<T> line[Lines][Vectors];
+#pragma GCC unroll 8
+  for (int i = 0; i < Lines; ++i)
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) line[i][v] = load_at(w + i * width, v);
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* factor = factors[r] + j;
+    T* to = out[r] + u;
+    Vec<T> sum[Vectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) sum[v] = load_at(to, v);
+#pragma GCC unroll 8
+    for (int i = 0; i < Lines; ++i)
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v) sum[v] += factor[i] * line[i][v];
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) v + 1 < Vectors ? store(to + v * L, sum[v]) : lanes.store(to + v * L, sum[v]);
+  }
+}
+
+// Adds to out[r][u], u in [first, last), the sum over j < depth of factors[r][j] * w[j][u]; lines of w are `width` long.
+template <class T>
+void multiply_by_columns(const T* const* factors, int64_t rows, const T* w, int64_t depth, int64_t width, int64_t first, int64_t last,
+                         T* const* out) {
+  constexpr int kLines = kVectorRegisters >= 32 ? 8 : 4, kVectors = 2;
+  for (int64_t j = 0; j < depth; j += kLines)
+    with_constant<kLines>(depth - j, [&](auto lines) {
+      for (int64_t u = first; u < last; u += kVectors * kLanes<T>)
+        with_constant<kVectors>(whole_vectors<T>(last - u), [&](auto vectors) {
+          const Lanes<T> rest(last - u - (vectors - 1) * kLanes<T>);
+          add_lines<lines, vectors>(factors, rows, j, w + j * width + u, width, rest, out, u);
+        });
+    });
+}
+
+// What both sweeps of a team know of its pass.
+template <class T>
+struct FewRows {
+  const Timeline& timeline;
+  const int64_t H, rows;
+  const Slice all;
+
+  explicit FewRows(const Pass<T>& pass)
+      : timeline(*pass.timeline), H(pass.hidden), rows(timeline.batch()), all{0, rows} {}
+
+  int64_t steps() const { return all.steps(timeline); }
+  // Row r of a field of [fields, rows, H].
+  T* field(const Buffer<T>& buffer, int64_t i, int64_t r) const { return buffer.get() + (i * rows + r) * H; }
+};
+
+template <class Cell, class T>
+class FewForward {
+ public:
+  explicit FewForward(const Forward<T>& pass)
+      : pass_(pass), few_(pass), states_(Cell::states * few_.rows * few_.H), read_(2 * few_.rows * few_.H),
+        gates_(kEntriesTogether * Cell::inputs * few_.H), products_(Cell::additive ? 0 : few_.rows * Cell::products * few_.H) {}
+
+  void run(const Member& member) const {
+    const Share own = member.share(few_.H, kLanes<T>);
+    const Timeline& timeline = few_.timeline;
+    for (int64_t r = 0; r < few_.rows; ++r) {
+      const int64_t at = timeline.column(r) * few_.H + own.first;
+      for (int i = 0; i < Cell::states; ++i) std::copy_n(pass_.initial[i] + at, own.size(), few_.field(states_, i, r) + own.first);
+      show(0, r, own);
+    }
+    member.wait();
+    for (int64_t start = 0, stop; start < few_.steps(); start = stop) {
+      stop = few_.all.end_of_block(timeline, start, kEntriesTogether);
+      project(start, stop, own);
+      for (int64_t step = start, first = 0; step < stop; first += few_.all.running(timeline, step++)) {
+        advance(step, first, own);
+        member.wait();
+      }
+    }
+    if (pass_.streams) end_of_streams();
+    for (int64_t r = 0; r < few_.rows; ++r) {
+      const int64_t column = timeline.column(r);
+      for (int i = 0; i < Cell::states; ++i)
+        std::copy_n(few_.field(states_, i, r) + own.first, own.size(), pass_.final[i] + column * few_.H + own.first);
+      for (int64_t t = timeline.length(r); t < timeline.steps(); ++t) std::fill_n(pass_.output.at(t, column) + own.first, own.size(), T(0));
+    }
+  }
+
+ private:
+  T* gates(int64_t line) const { return gates_.get() + line * Cell::inputs * few_.H; }
+
+  // Lets the others read a row's h after so many steps; what they still read of the step before is kept.
+  void show(int64_t steps, int64_t r, Share own) const {
+    const T* h = few_.field(states_, 0, r) + own.first;
+    T* to = few_.field(read_, steps % 2, r) + own.first;
+    if (pass_.mask)
+      multiply_elements(own.size(), h, pass_.mask + few_.timeline.column(r) * few_.H + own.first, to);
+    else
+      std::copy_n(h, own.size(), to);
+  }
+
+  // The gate inputs of some steps.
+  void project(int64_t start, int64_t stop, Share own) const {
+    const int64_t H = few_.H;
+    const T* inputs[kEntriesTogether];
+    T* lines[kEntriesTogether];
+    int64_t count = 0;
+    for (int64_t step = start; step < stop; ++step)
+      for (int64_t r = 0; r < few_.all.running(few_.timeline, step); ++r, ++count) {
+        inputs[count] = pass_.x.at(few_.timeline.time(step, r, pass_.reverse), few_.timeline.column(r));
+        lines[count] = gates(count);
+      }
+    for (int gate = 0; gate < Cell::inputs; ++gate) {
+      const int64_t first = gate * H + own.first, last = gate * H + own.last;
+      for (int64_t i = 0; i < count; ++i)
+        for (int64_t u = first; u < last; ++u)
+          lines[i][u] = (pass_.b_ih ? pass_.b_ih[u] : T(0)) + (Cell::additive && pass_.b_hh ? pass_.b_hh[u] : T(0));
+      multiply_by_lines(inputs, count, pass_.w_ih, pass_.input, first, last, lines);
+    }
+  }
+
+  // One step of the rows that run; the first one's line is number `first`.
+  void advance(int64_t step, int64_t first, Share own) const {
+    const int64_t H = few_.H, running = few_.all.running(few_.timeline, step);
+    const T* h[kFewRows];
+    T* to[kFewRows];
+    for (int64_t r = 0; r < running; ++r) {
+      h[r] = few_.field(read_, step % 2, r);
+      to[r] = Cell::additive ? gates(first + r) : products_.get() + r * Cell::products * H;
+    }
+    for (int gate = 0; gate < Cell::products; ++gate) {
+      const int64_t begin = gate * H + own.first, end = gate * H + own.last;
+      for (int64_t r = 0; !Cell::additive && r < running; ++r) {
+        if (pass_.b_hh)
+          std::copy(pass_.b_hh + begin, pass_.b_hh + end, to[r] + begin);
+        else
+          std::fill(to[r] + begin, to[r] + end, T(0));
+      }
+      multiply_by_lines(h, running, pass_.w_hh, H, begin, end, to);
+    }
+    for (int64_t r = 0; r < running; ++r) {
+      T* state[Cell::states];
+      for (int i = 0; i < Cell::states; ++i) state[i] = few_.field(states_, i, r) + own.first;
+      const int64_t time = few_.timeline.time(step, r, pass_.reverse);
+      T* keep = pass_.saved ? pass_.saved + few_.timeline.entry(time, r) * kSavedBlocks<Cell> * H + own.first : nullptr;
+      step_row<Cell>(own.size(), H, gates(first + r) + own.first, to[r] + own.first, state,
+                     pass_.output.at(time, few_.timeline.column(r)) + own.first, keep, pass_.streams && H % kLanes<T> == 0);
+      show(step + 1, r, own);
+    }
+  }
+
+  const Forward<T>& pass_;
+  const FewRows<T> few_;
+  const Buffer<T> states_, read_, gates_, products_;  // read_: what the recurrent product reads, at even steps and at odd ones
+};
+
+template <class Cell, class T>
+class FewBackward {
+ public:
+  FewBackward(const Backward<T>& pass, GateGradients<Cell, T>& gradients)
+      : pass_(pass), gradients_(gradients), few_(pass), carries_(Cell::states * few_.rows * few_.H),
+        masked_(pass.mask ? few_.rows * few_.H : 0) {}
+
+  void run(const Member& member) const {
+    const Share own = member.share(few_.H, kLanes<T>);
+    const Timeline& timeline = few_.timeline;
+    for (int64_t r = 0; r < few_.rows; ++r)
+      for (int i = 0; i < Cell::states; ++i) {
+        T* to = few_.field(carries_, i, r) + own.first;
+        if (pass_.grad_final[i])
+          std::copy_n(pass_.grad_final[i] + timeline.column(r) * few_.H + own.first, own.size(), to);
+        else
+          std::fill_n(to, own.size(), T(0));
+      }
+    for (int64_t step = few_.steps() - 1; step >= 0; --step) retreat(step, own, member);
+    for (int64_t r = 0; r < few_.rows; ++r)
+      for (int i = 0; i < Cell::states; ++i)
+        if (pass_.grad_initial[i])
+          std::copy_n(few_.field(carries_, i, r) + own.first, own.size(), pass_.grad_initial[i] + timeline.column(r) * few_.H + own.first);
+    if (pass_.grad_x.data) project_back(member.share(pass_.input, kLanes<T>));
+  }
+
+ private:
+  void retreat(int64_t step, Share own, const Member& member) const {
+    const Timeline& timeline = few_.timeline;
+    const int64_t H = few_.H, running = few_.all.running(timeline, step);
+    const T* lines[kFewRows];
+    T* to[kFewRows];
+    for (int64_t r = 0; r < running; ++r) {
+      const int64_t column = timeline.column(r), time = timeline.time(step, r, pass_.reverse), entry = timeline.entry(time, r);
+      const T *saved = pass_.saved + entry * kSavedBlocks<Cell> * H, *h = saved + kActivations<Cell> * H;
+      T* carry[Cell::states];
+      for (int i = 0; i < Cell::states; ++i) carry[i] = few_.field(carries_, i, r) + own.first;
+      step_row_back<Cell>(own.size(), H, saved + own.first,
+                          pass_.grad_output.data ? pass_.grad_output.at(time, column) + own.first : nullptr, carry,
+                          gradients_.input_line(entry) + own.first, gradients_.product_line(entry) + own.first);
+      lines[r] = gradients_.product_line(entry);
+      to[r] = few_.field(pass_.mask ? masked_ : carries_, 0, r);
+      T* masked = gradients_.masked.get() + entry * H;
+      if (member.number == 0) gradients_.x[entry] = pass_.x.at(time, column), gradients_.h[entry] = pass_.mask ? masked : h;
+      if (!pass_.mask) continue;
+      multiply_elements(own.size(), h + own.first, pass_.mask + column * H + own.first, masked + own.first);
+      std::fill_n(to[r] + own.first, own.size(), T(0));
+    }
+    member.wait();
+    multiply_by_columns(lines, running, pass_.w_hh, Cell::products * H, H, own.first, own.last, to);
+    for (int64_t r = 0; pass_.mask && r < running; ++r) {
+      const T* mask = pass_.mask + timeline.column(r) * H;
+      for (int64_t u = own.first; u < own.last; ++u) few_.field(carries_, 0, r)[u] += mask[u] * to[r][u];
+    }
+  }
+
+  // Columns of the gradient of x.
+  void project_back(Share own) const {
+    if (own.size() == 0) return;
+    const Timeline& timeline = few_.timeline;
+    Packed<T> w_ih(Cell::inputs * few_.H, own.size());
+    for (int64_t tile = 0; tile < w_ih.tiles(); ++tile) w_ih.pack_tile(tile, pass_.w_ih + own.first, pass_.input, 1);
+    const T* lines[kEntriesTogether];
+    T* to[kEntriesTogether];
+    int64_t count = 0;
+    const auto write = [&] { multiply(lines, to, std::exchange(count, 0), w_ih, Start::zero); };
+    for (int64_t t = 0; t < timeline.steps(); ++t)
+      for (int64_t r = 0; r < few_.rows; ++r) {
+        T* grad_x = pass_.grad_x.at(t, timeline.column(r)) + own.first;
+        if (t >= timeline.length(r)) {
+          std::fill_n(grad_x, own.size(), T(0));
+          continue;
+        }
+        lines[count] = gradients_.input_line(timeline.entry(t, r)), to[count++] = grad_x;
+        if (count == kEntriesTogether) write();
+      }
+    write();
+  }
+
+  const Backward<T>& pass_;
+  GateGradients<Cell, T>& gradients_;
+  const FewRows<T> few_;
+  const Buffer<T> carries_, masked_;
+};
+
+// Whether a team does better than threads with rows of their own: each member's part of W_hh must be worth the waiting.
+//
+// Time of threads with rows of their own over a team's, forward + backward of 100 steps on two cores (Zen 5): with one row 1.0
+// to 1.4 at 64 units, 1.4 to 1.5 at 128, 1.5 to 1.8 at 256; with two 1.3 to 1.4 at 512; with four 0.8 at 128, 0.95 to 1.2 at
+// 256, 1.1 at 512; with six and eight 0.9 to 1.0. More than two threads were not measured.
+template <class Cell, class T, template <class> class PassType>
+bool are_few(const std::vector<PassType<T>>& passes, const Parallel& parallel) {
+  const Pass<T>& pass = passes[0];
+  const int64_t rows = pass.timeline->batch(), bytes = Cell::products * pass.hidden * pass.hidden * int64_t(sizeof(T));
+  const int64_t least = rows == 1 ? 1 << 14 : 1 << 18;
+  return pass.w_ih && rows <= kFewRows && int64_t(passes.size()) < parallel.threads && bytes / parallel.threads >= least;
+}
+
+// Calls f for every member of a team.
+template <class F>
+void as_team(const Parallel& parallel, F f) {
+  Barrier barrier;
+  parallel.together([&](int number, int members) { f(Member{number, members, barrier}); });
+}
+
+template <class Cell, class T>
+void forward_few(const std::vector<Forward<T>>& passes, const Parallel& parallel) {
+  for (const Forward<T>& pass : passes) {
+    const FewForward<Cell, T> forward(pass);
+    as_team(parallel, [&](const Member& member) { forward.run(member); });
+  }
+}
+
+template <class Cell, class T>
+void backward_few(const std::vector<Backward<T>>& passes, const Parallel& parallel) {
+  for (const Backward<T>& pass : passes) {
+    GateGradients<Cell, T> gradients(pass, pass.timeline->entries());
+    const FewBackward<Cell, T> backward(pass, gradients);
+    as_team(parallel, [&](const Member& member) { backward.run(member); });
+    parallel.run(parallel.threads, [&](int64_t part) { weight_gradients<Cell>(pass, gradients, part, parallel.threads); });
+  }
+}
+
+}  // namespace deep_rnn
