@@ -25,7 +25,7 @@ class Backend(NamedTuple):
 
 
 BACKENDS: dict[str, Backend] = {  # in the order in which `auto` tries them
-    "fused": Backend(fused_backend.why_not, fused_backend.run, fused_backend.yields),
+    "fused": Backend(fused_backend.why_not, fused_backend.run),
     "eager": Backend(eager.why_not, eager.run, eager.yields),
     "native": Backend(native.why_not, native.run),
     "compiled": Backend(compiled.why_not, compiled.run, compiled.yields),
@@ -93,7 +93,6 @@ class Choices(dict[tuple[Any, ...], str | None]):
             call.training,
             call.recompute,
             torch.is_grad_enabled(),
-            torch.get_num_threads(),
         )
         if key not in self:
             if len(self) >= self.most:

@@ -1,4 +1,12 @@
-"""Backend ``fused``: our own CPU kernels, a whole stack over whole sequences in one call (``src.kernels.fused``)."""
+"""Backend ``fused``: our own CPU kernels, a whole stack over whole sequences in one call (``src.kernels.fused``).
+
+``auto`` takes it wherever it can run. Torch.nn's time over its own, on two cores of a Zen 5 server, from 5 to 1024
+units and 16 steps on: RNN and GRU above 1 everywhere; LSTM above 1 but for 8 to 10 sequences of 256 to 512 units
+without gradients, 0.93 to 1.1, and 12 to 16 of 1024 on 35 steps, 0.87 to 1.0. Below 16 steps of one sequence torch.nn
+itself is the faster one: 20 us a call, where ours spends 40 in Python; ``native`` would spend 50, so there is nothing
+to leave to it. Cells and options that torch's layers do not have would run in the Python loop, which was never the
+faster one.
+"""
 
 from typing import Any
 
@@ -6,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from src.kernels import fused, native, zoneout
+from src.kernels import fused, zoneout
 from src.kernels.call import Call, Result
 
 
@@ -33,28 +41,6 @@ def why_not(call: Call) -> str | None:
     if len({(noise.state is None, noise.candidate is None) for noise in noises}) > 1:
         return "recurrent dropout of some fused layers only runs layer by layer"
     return fused.why_not()
-
-
-def yields(call: Call) -> str | None:
-    """Why ``auto`` passes the fused kernels by where torch's own layers can run the call: those measured faster.
-
-    Torch.nn's time over ours, on a Zen 5 server, one sequence (more sequences only add to it). RNN and GRU: above 1
-    from 16 steps on, at widths 5 to 512, with and without gradients. Below that torch.nn itself is the faster one
-    (at one step 0.4 to 0.65 without gradients, 0.6 to 1.3 with): 20 us a call, where ours spends 40 in Python and,
-    from width 256 on, packs matrices that are then hardly used; ``native`` would spend 50, so there is nothing to
-    yield to. LSTM: above 1 everywhere on one thread. But oneDNN shares the units of a few rows among threads, these
-    kernels only the rows. On two cores that made it, with gradients, 0.6 to 0.95 at widths 256 to 512 and 1 to 8
-    sequences, where ``native`` is torch.nn's equal; 1.3 to 1.8 at width 1024, where it is the weights' gradients
-    that cost; without gradients 0.6 to 1 at these widths, and 0.64 for one sequence at 1024. Cells and options that
-    torch's layers do not have would run in the Python loop, which was never the faster one.
-    """
-    first, steps, batch = call.layers[0][0], call.x.shape[0], call.x.shape[1]
-    if first.native_mode != "LSTM" or first.hidden_size < 256 or batch > 8 or steps == 1:
-        return None
-    wins = first.hidden_size < 1024 or (batch == 1 and not torch.is_grad_enabled())
-    if wins and torch.get_num_threads() > 1 and native.why_not(call) is None:
-        return "oneDNN's LSTM shares few sequences of this width among threads"
-    return None
 
 
 def run(call: Call) -> Result:

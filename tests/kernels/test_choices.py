@@ -5,7 +5,6 @@ import pickle
 
 import pytest
 import torch
-from helpers import needs_fused
 
 from src.models import DeepRNN
 
@@ -60,30 +59,3 @@ def test_ever_new_lengths_do_not_make_it_grow_for_ever(monkeypatch: pytest.Monke
     for steps in range(1, 12):
         rnn(torch.zeros(steps, 2, 3))
     assert len(rnn.choices) <= 4
-
-
-@needs_fused
-@pytest.mark.parametrize(
-    ("width", "batch", "threads", "grad", "expected"),
-    [
-        (256, 1, 2, True, "native"),
-        (512, 8, 2, False, "native"),
-        (1024, 1, 2, False, "native"),
-        (1024, 1, 2, True, "fused"),
-        (192, 1, 2, True, "fused"),
-        (256, 9, 2, True, "fused"),
-        (256, 1, 1, True, "fused"),
-    ],
-)
-def test_a_few_sequences_of_a_wide_lstm_go_where_threads_share_their_units(
-    width: int, batch: int, threads: int, grad: bool, expected: str
-) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.set_grad_enabled(grad):
-            rnn = DeepRNN(2, width, 1, "lstm")
-            rnn(torch.zeros(3, batch, 2))
-    finally:
-        torch.set_num_threads(before)
-    assert chosen(rnn) == {expected}

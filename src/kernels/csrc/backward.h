@@ -9,13 +9,21 @@ namespace deep_rnn {
 // A pass's weights as the sweep back reads them.
 template <class Cell, class T>
 struct BackwardWeights {
+  const Pass<T>& pass;
   Packed<T> w_ih, w_hh;  // as they are: [inputs * H, I], [products * H, H]
 
   explicit BackwardWeights(const Backward<T>& pass)
-      : w_ih(pass.grad_x.data && pass.w_ih ? Cell::inputs * pass.hidden : 0, pass.input),
-        w_hh(Cell::products * pass.hidden, pass.hidden) {
-    for (int64_t tile = 0; w_ih.depth() && tile < w_ih.tiles(); ++tile) w_ih.pack_tile(tile, pass.w_ih, pass.input, 1);
-    for (int64_t tile = 0; tile < w_hh.tiles(); ++tile) w_hh.pack_tile(tile, pass.w_hh, pass.hidden, 1);
+      : pass(pass),
+        w_ih(pass.grad_x.data && pass.w_ih ? Cell::inputs * pass.hidden : 0, pass.input),
+        w_hh(Cell::products * pass.hidden, pass.hidden) {}
+
+  int64_t bytes() const { return w_ih.bytes() + w_hh.bytes(); }
+  int64_t tiles() const { return w_hh.tiles() + (w_ih.depth() ? w_ih.tiles() : 0); }
+  void pack(int64_t tile) const {
+    if (tile < w_hh.tiles())
+      w_hh.pack_tile(tile, pass.w_hh, pass.hidden, 1);
+    else
+      w_ih.pack_tile(tile - w_hh.tiles(), pass.w_ih, pass.input, 1);
   }
 };
 
@@ -241,7 +249,10 @@ void weight_gradients(const Backward<T>& pass, const GateGradients<Cell, T>& gra
 // One layer whose weights' gradients are found behind the sweep.
 template <class Cell, class T>
 void backward_then_products(const std::vector<Backward<T>>& passes, const Parallel& parallel) {
-  const std::vector<BackwardWeights<Cell, T>> weights(passes.begin(), passes.end());
+  std::vector<std::vector<BackwardWeights<Cell, T>>> layer;
+  layer.emplace_back(passes.begin(), passes.end());
+  pack_all(layer, parallel);
+  const auto& weights = layer[0];
   std::vector<GateGradients<Cell, T>> gradients;
   for (const auto& pass : passes) gradients.emplace_back(pass, pass.timeline->entries());
   const std::vector<Job> jobs = slice_passes(passes, parallel.threads);
@@ -264,6 +275,7 @@ void backward(const Layers<Backward<T>>& layers, const Parallel& parallel) {
   }
   std::vector<std::vector<BackwardWeights<Cell, T>>> weights;
   for (const auto& passes : layers) weights.emplace_back(passes.begin(), passes.end());
+  pack_all(weights, parallel);
   const std::vector<Job> jobs = slice_passes(layers[0], parallel.threads);
   Found<Cell, T> found(layers, jobs);
   parallel.run(int64_t(jobs.size()), [&](int64_t i) {

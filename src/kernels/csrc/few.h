@@ -1,8 +1,7 @@
 // Few rows of a wide layer: the members of a team share the units of every step, and not the rows.
 //
 // What a step costs is reading W_hh. Each member reads the part of it that its own units need, which may then stay in its own
-// cache from step to step, and reads it as it lies: packing would cost as much as many steps. All wait for each other once a
-// step. What is saved for backward lies where forward.h puts it.
+// cache from step to step. All wait for each other once a step. What is saved for backward lies where forward.h puts it.
 #pragma once
 
 #include "backward.h"
@@ -11,7 +10,7 @@
 
 namespace deep_rnn {
 
-constexpr int64_t kFewRows = 4;
+constexpr int64_t kFewRows = 8;
 
 // out[r][j] += the sum over k of rows[r][k] * w[j][k], for Lines lines of w from j on, given as `line`.
 template <int Rows, int Lines, class T>
@@ -89,15 +88,76 @@ void multiply_by_columns(const T* const* factors, int64_t rows, const T* w, int6
     });
 }
 
+// A member's part of a weight [gates * H, depth]: of each gate the lines of its own units.
+template <class T>
+class OwnLines {
+ public:
+  OwnLines(const T* w, int gates, int64_t hidden, int64_t depth, Share own, bool packs)
+      : w_(w), gates_(gates), hidden_(hidden), depth_(depth), own_(own) {
+    for (int gate = 0; packs && gate < gates; ++gate) {
+      packed_.emplace_back(depth, own.size());
+      for (int64_t tile = 0; tile < packed_[gate].tiles(); ++tile)
+        packed_[gate].pack_tile(tile, w + (gate * hidden + own.first) * depth, 1, depth);
+    }
+  }
+
+  // Adds to out[r][i], for its lines i, the sum over k of rows[r][k] * w[i][k].
+  void multiply_add(const T* const* rows, int64_t count, T* const* out) const {
+    std::vector<T*> to(count);
+    for (int gate = 0; gate < gates_; ++gate) {
+      const int64_t first = gate * hidden_ + own_.first;
+      if (packed_.empty()) {
+        multiply_by_lines(rows, count, w_, depth_, first, first + own_.size(), out);
+        continue;
+      }
+      for (int64_t r = 0; r < count; ++r) to[r] = out[r] + first;
+      multiply(rows, to.data(), count, packed_[gate], Start::out);
+    }
+  }
+
+ private:
+  const T* w_;
+  int gates_;
+  int64_t hidden_, depth_;
+  Share own_;
+  std::vector<Packed<T>> packed_;
+};
+
+// A member's columns of a weight [depth, width].
+template <class T>
+class OwnColumns {
+ public:
+  OwnColumns(const T* w, int64_t depth, int64_t width, Share own, bool packs)
+      : w_(w), depth_(depth), width_(width), own_(own), packs_(packs), packed_(packs ? depth : 0, own.size()) {
+    for (int64_t tile = 0; packs && tile < packed_.tiles(); ++tile) packed_.pack_tile(tile, w + own.first, width, 1);
+  }
+
+  // Adds to out[r][u], for its columns u, the sum over j of factors[r][j] * w[j][u].
+  void multiply_add(const T* const* factors, int64_t count, T* const* out) const {
+    if (!packs_) return multiply_by_columns(factors, count, w_, depth_, width_, own_.first, own_.last, out);
+    std::vector<T*> to(count);
+    for (int64_t r = 0; r < count; ++r) to[r] = out[r] + own_.first;
+    multiply(factors, to.data(), count, packed_, Start::out);
+  }
+
+ private:
+  const T* w_;
+  int64_t depth_, width_;
+  Share own_;
+  bool packs_;
+  Packed<T> packed_;
+};
+
 // What both sweeps of a team know of its pass.
 template <class T>
 struct FewRows {
   const Timeline& timeline;
   const int64_t H, rows;
   const Slice all;
+  const bool packs;  // or reads the weights as they lie: packing them costs as much as many lines times them
 
   explicit FewRows(const Pass<T>& pass)
-      : timeline(*pass.timeline), H(pass.hidden), rows(timeline.batch()), all{0, rows} {}
+      : timeline(*pass.timeline), H(pass.hidden), rows(timeline.batch()), all{0, rows}, packs(rows > 1 && rows * steps() > 128) {}
 
   int64_t steps() const { return all.steps(timeline); }
   // Row r of a field of [fields, rows, H].
@@ -109,10 +169,12 @@ class FewForward {
  public:
   explicit FewForward(const Forward<T>& pass)
       : pass_(pass), few_(pass), states_(Cell::states * few_.rows * few_.H), read_(2 * few_.rows * few_.H),
-        gates_(kEntriesTogether * Cell::inputs * few_.H), products_(Cell::additive ? 0 : few_.rows * Cell::products * few_.H) {}
+        gates_(std::max(kEntriesTogether, few_.rows) * Cell::inputs * few_.H), products_(Cell::additive ? 0 : few_.rows * Cell::products * few_.H) {}
 
   void run(const Member& member) const {
     const Share own = member.share(few_.H, kLanes<T>);
+    const OwnLines<T> w_ih(pass_.w_ih, Cell::inputs, few_.H, pass_.input, own, few_.packs);
+    const OwnLines<T> w_hh(pass_.w_hh, Cell::products, few_.H, few_.H, own, few_.packs);
     const Timeline& timeline = few_.timeline;
     for (int64_t r = 0; r < few_.rows; ++r) {
       const int64_t at = timeline.column(r) * few_.H + own.first;
@@ -122,9 +184,9 @@ class FewForward {
     member.wait();
     for (int64_t start = 0, stop; start < few_.steps(); start = stop) {
       stop = few_.all.end_of_block(timeline, start, kEntriesTogether);
-      project(start, stop, own);
+      project(start, stop, w_ih, own);
       for (int64_t step = start, first = 0; step < stop; first += few_.all.running(timeline, step++)) {
-        advance(step, first, own);
+        advance(step, first, w_hh, own);
         member.wait();
       }
     }
@@ -151,44 +213,33 @@ class FewForward {
   }
 
   // The gate inputs of some steps.
-  void project(int64_t start, int64_t stop, Share own) const {
-    const int64_t H = few_.H;
-    const T* inputs[kEntriesTogether];
-    T* lines[kEntriesTogether];
-    int64_t count = 0;
+  void project(int64_t start, int64_t stop, const OwnLines<T>& w_ih, Share own) const {
+    std::vector<const T*> inputs;
+    std::vector<T*> lines;
     for (int64_t step = start; step < stop; ++step)
-      for (int64_t r = 0; r < few_.all.running(few_.timeline, step); ++r, ++count) {
-        inputs[count] = pass_.x.at(few_.timeline.time(step, r, pass_.reverse), few_.timeline.column(r));
-        lines[count] = gates(count);
+      for (int64_t r = 0; r < few_.all.running(few_.timeline, step); ++r) {
+        inputs.push_back(pass_.x.at(few_.timeline.time(step, r, pass_.reverse), few_.timeline.column(r)));
+        lines.push_back(gates(int64_t(lines.size())));
       }
-    for (int gate = 0; gate < Cell::inputs; ++gate) {
-      const int64_t first = gate * H + own.first, last = gate * H + own.last;
-      for (int64_t i = 0; i < count; ++i)
-        for (int64_t u = first; u < last; ++u)
-          lines[i][u] = (pass_.b_ih ? pass_.b_ih[u] : T(0)) + (Cell::additive && pass_.b_hh ? pass_.b_hh[u] : T(0));
-      multiply_by_lines(inputs, count, pass_.w_ih, pass_.input, first, last, lines);
-    }
+    for (T* line : lines)
+      for (int gate = 0; gate < Cell::inputs; ++gate)
+        for (int64_t u = gate * few_.H + own.first; u < gate * few_.H + own.last; ++u)
+          line[u] = (pass_.b_ih ? pass_.b_ih[u] : T(0)) + (Cell::additive && pass_.b_hh ? pass_.b_hh[u] : T(0));
+    w_ih.multiply_add(inputs.data(), int64_t(inputs.size()), lines.data());
   }
 
   // One step of the rows that run; the first one's line is number `first`.
-  void advance(int64_t step, int64_t first, Share own) const {
+  void advance(int64_t step, int64_t first, const OwnLines<T>& w_hh, Share own) const {
     const int64_t H = few_.H, running = few_.all.running(few_.timeline, step);
-    const T* h[kFewRows];
-    T* to[kFewRows];
+    std::vector<const T*> h(running);
+    std::vector<T*> to(running);
     for (int64_t r = 0; r < running; ++r) {
       h[r] = few_.field(read_, step % 2, r);
       to[r] = Cell::additive ? gates(first + r) : products_.get() + r * Cell::products * H;
+      for (int gate = 0; !Cell::additive && gate < Cell::products; ++gate)
+        for (int64_t u = gate * H + own.first; u < gate * H + own.last; ++u) to[r][u] = pass_.b_hh ? pass_.b_hh[u] : T(0);
     }
-    for (int gate = 0; gate < Cell::products; ++gate) {
-      const int64_t begin = gate * H + own.first, end = gate * H + own.last;
-      for (int64_t r = 0; !Cell::additive && r < running; ++r) {
-        if (pass_.b_hh)
-          std::copy(pass_.b_hh + begin, pass_.b_hh + end, to[r] + begin);
-        else
-          std::fill(to[r] + begin, to[r] + end, T(0));
-      }
-      multiply_by_lines(h, running, pass_.w_hh, H, begin, end, to);
-    }
+    w_hh.multiply_add(h.data(), running, to.data());
     for (int64_t r = 0; r < running; ++r) {
       T* state[Cell::states];
       for (int i = 0; i < Cell::states; ++i) state[i] = few_.field(states_, i, r) + own.first;
@@ -214,6 +265,7 @@ class FewBackward {
 
   void run(const Member& member) const {
     const Share own = member.share(few_.H, kLanes<T>);
+    const OwnColumns<T> w_hh(pass_.w_hh, Cell::products * few_.H, few_.H, own, few_.packs);
     const Timeline& timeline = few_.timeline;
     for (int64_t r = 0; r < few_.rows; ++r)
       for (int i = 0; i < Cell::states; ++i) {
@@ -223,7 +275,7 @@ class FewBackward {
         else
           std::fill_n(to, own.size(), T(0));
       }
-    for (int64_t step = few_.steps() - 1; step >= 0; --step) retreat(step, own, member);
+    for (int64_t step = few_.steps() - 1; step >= 0; --step) retreat(step, w_hh, own, member);
     for (int64_t r = 0; r < few_.rows; ++r)
       for (int i = 0; i < Cell::states; ++i)
         if (pass_.grad_initial[i])
@@ -232,11 +284,11 @@ class FewBackward {
   }
 
  private:
-  void retreat(int64_t step, Share own, const Member& member) const {
+  void retreat(int64_t step, const OwnColumns<T>& w_hh, Share own, const Member& member) const {
     const Timeline& timeline = few_.timeline;
     const int64_t H = few_.H, running = few_.all.running(timeline, step);
-    const T* lines[kFewRows];
-    T* to[kFewRows];
+    std::vector<const T*> lines(running);
+    std::vector<T*> to(running);
     for (int64_t r = 0; r < running; ++r) {
       const int64_t column = timeline.column(r), time = timeline.time(step, r, pass_.reverse), entry = timeline.entry(time, r);
       const T *saved = pass_.saved + entry * kSavedBlocks<Cell> * H, *h = saved + kActivations<Cell> * H;
@@ -254,7 +306,7 @@ class FewBackward {
       std::fill_n(to[r] + own.first, own.size(), T(0));
     }
     member.wait();
-    multiply_by_columns(lines, running, pass_.w_hh, Cell::products * H, H, own.first, own.last, to);
+    w_hh.multiply_add(lines.data(), running, to.data());
     for (int64_t r = 0; pass_.mask && r < running; ++r) {
       const T* mask = pass_.mask + timeline.column(r) * H;
       for (int64_t u = own.first; u < own.last; ++u) few_.field(carries_, 0, r)[u] += mask[u] * to[r][u];
@@ -263,21 +315,17 @@ class FewBackward {
 
   // Columns of the gradient of x.
   void project_back(Share own) const {
-    if (own.size() == 0) return;
     const Timeline& timeline = few_.timeline;
-    Packed<T> w_ih(Cell::inputs * few_.H, own.size());
-    for (int64_t tile = 0; tile < w_ih.tiles(); ++tile) w_ih.pack_tile(tile, pass_.w_ih + own.first, pass_.input, 1);
+    const OwnColumns<T> w_ih(pass_.w_ih, Cell::inputs * few_.H, pass_.input, own, true);
     const T* lines[kEntriesTogether];
     T* to[kEntriesTogether];
     int64_t count = 0;
-    const auto write = [&] { multiply(lines, to, std::exchange(count, 0), w_ih, Start::zero); };
+    const auto write = [&] { w_ih.multiply_add(lines, std::exchange(count, 0), to); };
     for (int64_t t = 0; t < timeline.steps(); ++t)
       for (int64_t r = 0; r < few_.rows; ++r) {
-        T* grad_x = pass_.grad_x.at(t, timeline.column(r)) + own.first;
-        if (t >= timeline.length(r)) {
-          std::fill_n(grad_x, own.size(), T(0));
-          continue;
-        }
+        T* grad_x = pass_.grad_x.at(t, timeline.column(r));
+        std::fill_n(grad_x + own.first, own.size(), T(0));
+        if (t >= timeline.length(r)) continue;
         lines[count] = gradients_.input_line(timeline.entry(t, r)), to[count++] = grad_x;
         if (count == kEntriesTogether) write();
       }
@@ -292,9 +340,9 @@ class FewBackward {
 
 // Whether a team does better than threads with rows of their own: each member's part of W_hh must be worth the waiting.
 //
-// Time of threads with rows of their own over a team's, forward + backward of 100 steps on two cores (Zen 5): with one row 1.0
-// to 1.4 at 64 units, 1.4 to 1.5 at 128, 1.5 to 1.8 at 256; with two 1.3 to 1.4 at 512; with four 0.8 at 128, 0.95 to 1.2 at
-// 256, 1.1 at 512; with six and eight 0.9 to 1.0. More than two threads were not measured.
+// Time of threads with rows of their own over a team's, LSTM, forward + backward of 100 steps on two cores (Zen 5): with one
+// row 1.4 at 64 and 128 units, 1.8 at 256; with two and four at 512 and 1024 1.2 to 1.5; with eight at 256 to 1024 1.1 to 1.2;
+// but with four and eight at 128 0.9. GRU and RNN are alike by the bytes of W_hh. More than two threads were not measured.
 template <class Cell, class T, template <class> class PassType>
 bool are_few(const std::vector<PassType<T>>& passes, const Parallel& parallel) {
   const Pass<T>& pass = passes[0];

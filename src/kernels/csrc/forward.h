@@ -8,19 +8,28 @@ namespace deep_rnn {
 // Weights of a pass as the forward sweep reads them.
 template <class Cell, class T>
 struct ForwardWeights {
+  const Pass<T>& pass;
   Packed<T> w_ih, w_hh;      // transposed: [I, inputs * H], [H, products * H]
   std::vector<T> b_ih, b_hh;  // zeros if there are none; an additive cell has both in b_ih
 
   explicit ForwardWeights(const Pass<T>& pass)
-      : w_ih(pass.w_ih ? pass.input : 0, Cell::inputs * pass.hidden),
+      : pass(pass),
+        w_ih(pass.w_ih ? pass.input : 0, Cell::inputs * pass.hidden),
         w_hh(pass.hidden, Cell::products * pass.hidden),
         b_ih(Cell::inputs * pass.hidden),
         b_hh(Cell::products * pass.hidden) {
-    for (int64_t tile = 0; pass.w_ih && tile < w_ih.tiles(); ++tile) w_ih.pack_tile(tile, pass.w_ih, 1, pass.input);
-    for (int64_t tile = 0; tile < w_hh.tiles(); ++tile) w_hh.pack_tile(tile, pass.w_hh, 1, pass.hidden);
     if (pass.b_ih) std::copy_n(pass.b_ih, b_ih.size(), b_ih.begin());
     auto& to = Cell::additive ? b_ih : b_hh;
     for (size_t i = 0; pass.b_hh && i < to.size(); ++i) to[i] += pass.b_hh[i];
+  }
+
+  int64_t bytes() const { return w_ih.bytes() + w_hh.bytes(); }
+  int64_t tiles() const { return w_hh.tiles() + (pass.w_ih ? w_ih.tiles() : 0); }
+  void pack(int64_t tile) const {
+    if (tile < w_hh.tiles())
+      w_hh.pack_tile(tile, pass.w_hh, 1, pass.hidden);
+    else
+      w_ih.pack_tile(tile - w_hh.tiles(), pass.w_ih, 1, pass.input);
   }
 };
 
@@ -115,6 +124,7 @@ template <class Cell, class T>
 void forward(const Layers<Forward<T>>& layers, const Parallel& parallel) {
   std::vector<std::vector<ForwardWeights<Cell, T>>> weights;
   for (const auto& passes : layers) weights.emplace_back(passes.begin(), passes.end());
+  pack_all(weights, parallel);
   const std::vector<Job> jobs = slice_passes(layers[0], parallel.threads);
   parallel.run(int64_t(jobs.size()), [&](int64_t i) {
     const int64_t pass = jobs[i].pass;

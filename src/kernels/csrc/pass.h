@@ -123,6 +123,21 @@ std::vector<Job> slice_passes(const std::vector<PassType>& passes, int threads) 
   return jobs;
 }
 
+// Packs all tiles of some packed weights, side by side where that is worth the threads' while.
+template <class Weights>
+void pack_all(const std::vector<std::vector<Weights>>& layers, const Parallel& parallel) {
+  std::vector<std::pair<const Weights*, int64_t>> jobs;
+  int64_t bytes = 0;
+  for (const auto& weights : layers)
+    for (const Weights& one : weights) {
+      bytes += one.bytes();
+      for (int64_t tile = 0; tile < one.tiles(); ++tile) jobs.emplace_back(&one, tile);
+    }
+  const auto pack = [&](int64_t i) { jobs[i].first->pack(jobs[i].second); };
+  if (bytes >= kCacheBytes) return parallel.run(int64_t(jobs.size()), pack);
+  for (size_t i = 0; i < jobs.size(); ++i) pack(int64_t(i));
+}
+
 // Entries whose projections are multiplied together: enough to fill the product's tiles, few enough to stay in the cache.
 constexpr int64_t kEntriesTogether = 64;
 

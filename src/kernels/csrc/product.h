@@ -36,7 +36,8 @@ class Packed {
   T* tile(int64_t index) const { return data_.get() + index * kTileWidth<T> * depth_; }
   int64_t tile_width(int64_t index) const { return std::min(kTileWidth<T>, width_ - index * kTileWidth<T>); }
 
-  // Fills one tile with m[k * row_stride + n * column_stride]; different threads may fill different tiles.
+  // Fills one tile with m[k * row_stride + n * column_stride], one of the strides being 1; different threads may fill
+  // different tiles.
   void pack_tile(int64_t index, const T* m, int64_t row_stride, int64_t column_stride) const {
     m += index * kTileWidth<T> * column_stride;
     const int64_t width = tile_width(index), padded = whole_vectors<T>(width) * kLanes<T>;
@@ -50,8 +51,8 @@ class Packed {
     }
     for (int64_t k = 0; k < depth_; ++k) {
       T* to = tile(index) + k * padded;
-      for (int64_t n = 0; n < width; ++n) to[n] = m[k * row_stride + n * column_stride];
-      std::fill(to + width, to + padded, T(0));
+      const T* from = m + k * row_stride;
+      for_row<T>(width, [=](auto lanes, int64_t n) { store(to + n, lanes.load(from + n)); });
     }
   }
 
