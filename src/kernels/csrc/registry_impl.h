@@ -35,34 +35,42 @@ bool are_plain(const Layers<PassType>& layers) {
   return !layers[0].empty() && !layers[0][0].walks();
 }
 
-// Whether the layers are narrow, all alike; else each is to be run by itself.
-template <class PassType>
-std::optional<bool> narrow_alike(const Layers<PassType>& layers) {
-  const bool first = is_narrow(layers[0][0]);
+enum class Driver { plain, narrow, few };
+
+// What runs a layer best. The answer may differ from forward to backward, but for narrow layers: those save what they need in
+// their own way.
+template <class Cell, class PassType>
+Driver driver_of(const std::vector<PassType>& passes, const Parallel& parallel) {
+  if (is_narrow(passes[0])) return Driver::narrow;
+  return are_few<Cell>(passes, parallel) ? Driver::few : Driver::plain;
+}
+
+// The driver of all layers, if they have one in common.
+template <class Cell, class PassType>
+std::optional<Driver> driver_of_all(const Layers<PassType>& layers, const Parallel& parallel) {
+  const Driver first = driver_of<Cell>(layers[0], parallel);
   for (const auto& passes : layers)
-    if (is_narrow(passes[0]) != first) return std::nullopt;
+    if (driver_of<Cell>(passes, parallel) != first) return std::nullopt;
   return first;
 }
 
 template <class Cell, class T>
 void forward_of(const Layers<Forward<T>>& layers, const Parallel& parallel) {
   if (!are_plain(layers)) return forward_walked<Cell>(layers, parallel);
-  if (are_few<Cell, T>(layers[0], parallel)) {
-    for (const auto& passes : layers) forward_few<Cell>(passes, parallel);
-    return;
-  }
-  if (const auto narrow = narrow_alike(layers)) return (*narrow ? forward_narrow<Cell, T> : forward<Cell, T>)(layers, parallel);
+  const auto driver = driver_of_all<Cell>(layers, parallel);
+  if (driver == Driver::narrow) return forward_narrow<Cell>(layers, parallel);
+  if (driver == Driver::few) return forward_few<Cell>(layers, parallel);
+  if (driver == Driver::plain) return forward<Cell>(layers, parallel);
   for (const auto& passes : layers) forward_of<Cell, T>({passes}, parallel);
 }
 
 template <class Cell, class T>
 void backward_of(const Layers<Backward<T>>& layers, const Parallel& parallel) {
   if (!are_plain(layers)) return backward_walked<Cell>(layers, parallel);
-  if (are_few<Cell, T>(layers[0], parallel)) {
-    for (auto passes = layers.rbegin(); passes != layers.rend(); ++passes) backward_few<Cell>(*passes, parallel);
-    return;
-  }
-  if (const auto narrow = narrow_alike(layers)) return (*narrow ? backward_narrow<Cell, T> : backward<Cell, T>)(layers, parallel);
+  const auto driver = driver_of_all<Cell>(layers, parallel);
+  if (driver == Driver::narrow) return backward_narrow<Cell>(layers, parallel);
+  if (driver == Driver::few) return backward_few<Cell>(layers, parallel);
+  if (driver == Driver::plain) return backward<Cell>(layers, parallel);
   for (auto passes = layers.rbegin(); passes != layers.rend(); ++passes) backward_of<Cell, T>({*passes}, parallel);
 }
 
