@@ -44,6 +44,22 @@ def test_lengths_equal_packed_torch_nn_in_all_gradients(cell: str, threads: int)
     assert_close(results_and_gradients(problem, ours), results_and_gradients(problem, theirs))
 
 
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("cell", LAYERS)
+def test_no_biases_equals_torch_nn_without_them(cell: str, batch: int, threads: int) -> None:
+    problem = Problem(cell, (20, batch, 5, WIDTH, 1), (False,), bias=False)
+    ours, theirs = problem.fused(), problem.torch_nn()
+    assert_close(results_and_gradients(problem, ours), results_and_gradients(problem, theirs))
+
+
+def test_what_is_asked_for_alone_is_what_all_together_give(threads: int) -> None:
+    problem = Problem("gru", (20, 8, 5, WIDTH, 1), (False,))
+    together = iter(problem.gradients(problem.fused()))
+    for alone in ([problem.x], problem.states, problem.weights):
+        found = torch.autograd.grad(problem.fused(), alone, problem.grads)
+        assert_close(found, [next(together) for _ in alone])
+
+
 def test_backwards_is_forwards_over_the_turned_sequence(threads: int) -> None:
     problem = Problem("gru", (30, 3, 8, WIDTH, 1), (False,))
     forwards = results_and_gradients(problem, problem.fused())
@@ -53,14 +69,15 @@ def test_backwards_is_forwards_over_the_turned_sequence(threads: int) -> None:
     assert_close([output.flip(0), state, grad_x.flip(0), *rest], forwards)
 
 
+@pytest.mark.parametrize("steps", [12, 40])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_masks_reach_every_gradient(cell: str, threads: int) -> None:
-    problem = Problem(cell, (12, 4, 8, WIDTH, 1), (False,))
+def test_masks_reach_every_gradient(cell: str, steps: int, threads: int) -> None:
+    problem = Problem(cell, (steps, 4, 8, WIDTH, 1), (False,))
     masks = [(torch.rand(4, WIDTH) < 0.8).double() / 0.8]
     found = results_and_gradients(problem, problem.fused(masks=masks))
     each = []
     for row in range(4):  # a row by itself, and 40 times beside itself, is led by other code
-        alone = Problem(cell, (12, 40, 8, WIDTH, 1), (False,))
+        alone = Problem(cell, (steps, 40, 8, WIDTH, 1), (False,))
         alone.weights, alone.theirs = problem.weights, problem.theirs
         alone.x = problem.x.detach()[:, row : row + 1].expand(-1, 40, -1).clone().requires_grad_()
         alone.states = [s.detach()[row : row + 1].expand(40, -1).clone().requires_grad_() for s in problem.states]

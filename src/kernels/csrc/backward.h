@@ -77,11 +77,6 @@ struct WeightGradients {
     if (pass.grad_w_ih) add_outer_sums(count, input_line, 0, inputs, b_ih.data(), to_ih);
     if (pass.grad_w_hh) add_outer_sums(count, product_line, 0, products, b_hh.data(), to_hh);
   }
-
-  // After the last of these.
-  void finish() {
-    if (shared) b_hh = b_ih;
-  }
 };
 
 // The gradients of all layers' weights, found job by job.
@@ -107,7 +102,7 @@ class Found {
         const Backward<T>& pass = layers_[layer][pass_of_[job]];
         const WeightGradients<Cell, T>& part = parts_[layer][job];
         add(part.w_ih, pass.grad_w_ih), add(part.w_hh, pass.grad_w_hh);
-        add(part.b_ih, pass.grad_b_ih), add(part.b_hh, pass.grad_b_hh);
+        add(part.b_ih, pass.grad_b_ih), add(part.shared ? part.b_ih : part.b_hh, pass.grad_b_hh);
       }
     }
   }
@@ -223,7 +218,7 @@ void backward_slice(const Backward<T>& pass, const BackwardWeights<Cell, T>& wei
   }
 }
 
-// Part `part` of `parts` of a weight's gradient.
+// Part `part` of `parts` of the weights' gradients.
 template <class Cell, class T>
 void weight_gradients(const Backward<T>& pass, const GateGradients<Cell, T>& gradients, int64_t part, int64_t parts) {
   const int64_t H = pass.hidden, entries = pass.timeline->entries();
@@ -283,7 +278,6 @@ void backward(const Layers<Backward<T>>& layers, const Parallel& parallel) {
     for (int64_t layer = int64_t(layers.size()) - 1; layer >= 0; --layer) {
       GateGradients<Cell, T> gradients(layers[layer][pass], rows * together);
       backward_slice<Cell>(layers[layer][pass], weights[layer][pass], gradients, &found.at(layer, i), jobs[i].slice, together);
-      found.at(layer, i).finish();
     }
   });
   found.add_up();

@@ -10,16 +10,19 @@
 
 namespace deep_rnn {
 
+constexpr int64_t kLeastPacked = 128;  // lines from which on packing a weight pays
+
 // What both sweeps of a team know of its pass.
 template <class T>
 struct FewRows {
   const Timeline& timeline;
   const int64_t H, rows;
   const Slice all;
-  const bool packs;  // or reads the weights as they lie: packing them costs as much as many lines times them
+  const bool packs_inputs, packs;  // W_ih, W_hh; or they are read as they lie
 
   explicit FewRows(const Pass<T>& pass)
-      : timeline(*pass.timeline), H(pass.hidden), rows(timeline.batch()), all{0, rows}, packs(rows > 1 && rows * steps() > 128) {}
+      : timeline(*pass.timeline), H(pass.hidden), rows(timeline.batch()), all{0, rows},
+        packs_inputs(timeline.entries() > kLeastPacked), packs(rows > 1 && packs_inputs) {}
 
   int64_t steps() const { return all.steps(timeline); }
   // Row r of a field of [fields, rows, H].
@@ -36,7 +39,7 @@ class FewForward {
 
   void run(const Member& member) const {
     const Share own = member.share(few_.H, kLanes<T>);
-    const OwnLines<T> w_ih(pass_.w_ih, Cell::inputs, few_.H, pass_.input, own, few_.packs);
+    const OwnLines<T> w_ih(pass_.w_ih, Cell::inputs, few_.H, pass_.input, own, few_.packs_inputs);
     const OwnLines<T> w_hh(pass_.w_hh, Cell::products, few_.H, few_.H, own, few_.packs);
     const Timeline& timeline = few_.timeline;
     for (int64_t r = 0; r < few_.rows; ++r) {
@@ -179,7 +182,7 @@ class FewBackward {
   // Columns of the gradient of x.
   void project_back(Share own) const {
     const Timeline& timeline = few_.timeline;
-    const OwnColumns<T> w_ih(pass_.w_ih, Cell::inputs * few_.H, pass_.input, own, true);
+    const OwnColumns<T> w_ih(pass_.w_ih, Cell::inputs * few_.H, pass_.input, own, few_.packs_inputs);
     const T* lines[kEntriesTogether];
     T* to[kEntriesTogether];
     int64_t count = 0;
@@ -201,24 +204,30 @@ class FewBackward {
   const Buffer<T> carries_, masked_;
 };
 
-// Whether a team does better than threads with rows of their own: each member's part of W_hh must be worth the waiting.
+// How many threads make a team for a pass; none where threads with rows of their own do better. Each member's part of W_hh must
+// be worth the waiting.
 //
 // Time of threads with rows of their own over a team's, LSTM, forward + backward of 100 steps on two cores (Zen 5): with one
 // row 1.4 at 64 and 128 units, 1.8 at 256; with two and four at 512 and 1024 1.2 to 1.5; with eight at 256 to 1024 1.1 to 1.2;
 // but with four and eight at 128 0.9. GRU and RNN are alike by the bytes of W_hh. More than two threads were not measured.
-template <class Cell, class T, template <class> class PassType>
-bool are_few(const std::vector<PassType<T>>& passes, const Parallel& parallel) {
-  const Pass<T>& pass = passes[0];
+template <class Cell, class T>
+int team_of(const Pass<T>& pass, const Parallel& parallel) {
   const int64_t rows = pass.timeline->batch(), bytes = Cell::products * pass.hidden * pass.hidden * int64_t(sizeof(T));
-  const int64_t least = rows == 1 ? 1 << 14 : 1 << 18;
-  return pass.w_ih && rows <= 8 && int64_t(passes.size()) < parallel.threads && bytes / parallel.threads >= least;
+  const int64_t least = rows == 1 ? 1 << 14 : 1 << 18, most = std::min(bytes / least, whole_vectors<T>(pass.hidden));
+  return pass.w_ih && rows <= 8 ? int(std::min<int64_t>(parallel.threads, most)) : 0;
 }
 
-// Calls f for every member of a team.
-template <class F>
-void as_team(const Parallel& parallel, F f) {
+// Whether teams, one pass after the other, do better.
+template <class Cell, class T, template <class> class PassType>
+bool are_few(const std::vector<PassType<T>>& passes, const Parallel& parallel) {
+  return team_of<Cell, T>(passes[0], parallel) > int64_t(passes.size());
+}
+
+// Calls f for every member of a pass's team.
+template <class Cell, class T, class F>
+void as_team(const Pass<T>& pass, const Parallel& parallel, F f) {
   Barrier barrier;
-  parallel.together([&](int number, int members) { f(Member{number, members, barrier}); });
+  parallel.together(team_of<Cell>(pass, parallel), [&](int number, int members) { f(Member{number, members, barrier}); });
 }
 
 template <class Cell, class T>
@@ -226,7 +235,7 @@ void forward_few(const Layers<Forward<T>>& layers, const Parallel& parallel) {
   for (const auto& passes : layers)
     for (const Forward<T>& pass : passes) {
       const FewForward<Cell, T> forward(pass);
-      as_team(parallel, [&](const Member& member) { forward.run(member); });
+      as_team<Cell, T>(pass, parallel, [&](const Member& member) { forward.run(member); });
     }
 }
 
@@ -236,7 +245,7 @@ void backward_few(const Layers<Backward<T>>& layers, const Parallel& parallel) {
     for (const Backward<T>& pass : *passes) {
       GateGradients<Cell, T> gradients(pass, pass.timeline->entries());
       const FewBackward<Cell, T> backward(pass, gradients);
-      as_team(parallel, [&](const Member& member) { backward.run(member); });
+      as_team<Cell, T>(pass, parallel, [&](const Member& member) { backward.run(member); });
       parallel.run(parallel.threads, [&](int64_t part) { weight_gradients<Cell>(pass, gradients, part, parallel.threads); });
     }
 }

@@ -100,8 +100,9 @@ constexpr int kSavedBlocks = kActivations<Cell> + Cell::states;
 struct Parallel {
   int threads;
   std::function<void(int64_t count, const std::function<void(int64_t)>& job)> run;  // jobs 0 ... count - 1
-  // job(member, members), once for each member of a team of at most `threads`, all at the same time: they may wait for each other.
-  std::function<void(const std::function<void(int, int)>& job)> together;
+  // job(member, members), once for each member of a team of at most `most`, all at the same time: they may wait for each other.
+  // An exception would leave the others waiting, so one that a job lets out ends the process.
+  std::function<void(int most, const std::function<void(int, int)>& job)> together;
 };
 
 struct Job {

@@ -144,8 +144,8 @@ void with_constant(int64_t n, F f) {
 constexpr int64_t kMostDepth = 1024;  // lines of a tile for which it stays in a core's cache, beside the rows
 
 // out[r] = start + rows[r] * matrix. Blocks of rows are the inner loop: what they read of the matrix stays in the near caches
-// for all of them. Of a matrix that does not fit a core's cache the first ones fetch what comes next, a vector of each of
-// its lines each (8 to 13 % off the time of 32 to 128 rows by 1024 x 4096).
+// for all of them. Of a matrix that does not fit a core's cache the first three blocks fetch a third each of the part that
+// comes next (8 to 13 % off the time of 32 to 128 rows by 1024 x 4096).
 template <class T>
 void multiply(const T* const* rows, T* const* out, int64_t count, const Packed<T>& matrix, Start start, const T* bias = nullptr) {
   const int64_t depth = matrix.depth(), blocks = (count + kTileRows - 1) / kTileRows;

@@ -19,11 +19,20 @@ class Barrier {
       return;
     }
     for (int looks = 0; round_.load(std::memory_order_acquire) == round; ++looks)
-      if (looks > kMostLooks) std::this_thread::yield();
+      looks > kMostLooks ? std::this_thread::yield() : pause();
   }
 
  private:
-  static constexpr int kMostLooks = 10000;
+  // Leaves the core to the thread that may share it.
+  static void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+  }
+
+  static constexpr int kMostLooks = 2000;
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<int64_t> round_{0};
 };

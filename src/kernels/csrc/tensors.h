@@ -19,16 +19,15 @@ inline Parallel torch_threads() {
       for (int64_t i = begin; i < end; ++i) job(i);
     });
   };
-  const int threads = at::in_parallel_region() ? 1 : at::get_num_threads();
-  const auto together = [threads](const std::function<void(int, int)>& job) {
+  const auto together = [](int most, const std::function<void(int, int)>& job) {
 #if defined(_OPENMP)
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(most)
     job(omp_get_thread_num(), omp_get_num_threads());
 #else
     job(0, 1);
 #endif
   };
-  return {threads, run, together};
+  return {at::in_parallel_region() ? 1 : at::get_num_threads(), run, together};
 }
 
 // Kept in the pool of memory.h.
