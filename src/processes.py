@@ -7,8 +7,10 @@ nothing here does anything.
 import functools
 import logging
 import os
+import socket
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from src.errors import RequestError
@@ -57,6 +59,7 @@ def start(together: bool) -> None:
         log.propagate = False
     if not together:
         raise RequestError("torchrun is for src.train; this runs in one process: call it with python -m")
+    store().set(f"process/{rank()}", f"{os.getpid()} {socket.gethostname()}")
 
 
 def agreed(key: str, value: str) -> str:
@@ -114,8 +117,28 @@ def _roll_call() -> str:
         done("closed")  # by nobody any more: nobody need wait
     if not missing:
         return f"the {size()} processes have lost their connections"
-    names = ", ".join(map(str, sorted(missing)))
+    # One that lives may wait for this one and not hear the call: it is named only where nobody is known to be gone.
+    gone = {other for other in missing if _is_gone(other)}
+    names = ", ".join(map(str, sorted(gone or missing)))
     return f"process {names} of {size()} was killed or does not answer"
+
+
+def _is_gone(other: int) -> bool:
+    """Whether a process is known to have ended: one of this machine, by its number."""
+    key = f"process/{other}"
+    pid, _, host = store().get(key).decode().partition(" ") if store().check([key]) else ("", "", "")
+    return host == socket.gethostname() and has_ended(int(pid))
+
+
+def has_ended(pid: int) -> bool:
+    """Whether there is no such process, or only what its parent has not yet taken notice of."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's, or a system without /proc
+        return False
 
 
 def leave() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import environment, write_reviews
 
+from src.processes import has_ended
 from src.tracking import read_metrics
 from src.training import load_checkpoint
 
@@ -108,6 +109,19 @@ def test_a_wrong_request_is_answered_in_one_line(start: Start) -> None:
         code, ours, _ = finish(start(2, *SMALL, wrong))
         assert code != 0
         assert len(ours) == 1 and answer in ours[0]
+
+
+@needs_proc
+def test_a_killed_process_has_ended_and_a_stopped_one_has_not() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        assert not has_ended(process.pid)
+        process.send_signal(signal.SIGSTOP)
+        assert not has_ended(process.pid)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is a zombie now
+        assert has_ended(process.pid)
+        process.wait()
+        assert has_ended(process.pid)
 
 
 @needs_proc
