@@ -114,7 +114,7 @@ def _roll_call() -> str:
         missing = {other for other in missing if not store().check([f"here/{other}"])}
         time.sleep(0.1)
     if 0 in missing:
-        done("closed")  # by nobody any more: nobody need wait
+        done("closed")  # by nobody, or by 0 once this process has let go of it: nobody need wait
     if not missing:
         return f"the {size()} processes have lost their connections"
     # One that lives may wait for this one and not hear the call: it is named only where nobody is known to be gone.
