@@ -38,16 +38,20 @@ struct GateGradients {
 
   GateGradients(const Backward<T>& pass, int64_t entries)
       : hidden(pass.hidden),
-        inputs(entries * Cell::inputs * hidden),
-        products(Cell::additive ? 0 : entries * Cell::products * hidden),
+        inputs(entries * input_stride()),
+        products(Cell::additive ? 0 : entries * product_stride()),
         masked(pass.mask ? entries * hidden : 0),
         x(entries),
         h(entries) {}
 
-  T* input_line(int64_t entry) const { return inputs.get() + entry * Cell::inputs * hidden; }
-  T* product_line(int64_t entry) const {
-    return Cell::additive ? input_line(entry) : products.get() + entry * Cell::products * hidden;
-  }
+  T* input_line(int64_t entry) const { return inputs.get() + entry * input_stride(); }
+  T* product_line(int64_t entry) const { return (Cell::additive ? inputs : products).get() + entry * product_stride(); }
+  Lines<const T> input_lines() const { return {input_line(0), input_stride()}; }
+  Lines<const T> product_lines() const { return {product_line(0), product_stride()}; }
+
+ private:
+  int64_t input_stride() const { return column_stride<T>(Cell::inputs * hidden); }
+  int64_t product_stride() const { return column_stride<T>(Cell::products * hidden); }
 };
 
 // Whether both weights of a pass have the same gate gradients, which are then gathered once for both.
@@ -69,13 +73,12 @@ struct WeightGradients {
         b_ih(w_ih.empty() ? 0 : inputs), b_hh(w_hh.empty() ? 0 : products) {}
 
   // Adds the product of `count` lines of gate gradients with the lines of x and h.
-  template <class InputLine, class ProductLine>
-  void add(int64_t count, const Backward<T>& pass, InputLine input_line, ProductLine product_line, const T* const* x, const T* const* h) {
-    const OuterSum to_ih{[=](int64_t k) { return x[k]; }, pass.input, w_ih.data()};
-    const OuterSum to_hh{[=](int64_t k) { return h[k]; }, pass.hidden, w_hh.data()};
-    if (shared) return add_outer_sums(count, input_line, 0, inputs, b_ih.data(), to_ih, to_hh);
-    if (pass.grad_w_ih) add_outer_sums(count, input_line, 0, inputs, b_ih.data(), to_ih);
-    if (pass.grad_w_hh) add_outer_sums(count, product_line, 0, products, b_hh.data(), to_hh);
+  void add(int64_t count, const Backward<T>& pass, const GateGradients<Cell, T>& gates) {
+    const OuterSum to_ih{[&](int64_t k) { return gates.x[k]; }, pass.input, w_ih.data()};
+    const OuterSum to_hh{[&](int64_t k) { return gates.h[k]; }, pass.hidden, w_hh.data()};
+    if (shared) return add_outer_sums(count, gates.input_lines(), 0, inputs, b_ih.data(), to_ih, to_hh);
+    if (pass.grad_w_ih) add_outer_sums(count, gates.input_lines(), 0, inputs, b_ih.data(), to_ih);
+    if (pass.grad_w_hh) add_outer_sums(count, gates.product_lines(), 0, products, b_hh.data(), to_hh);
   }
 };
 
@@ -204,9 +207,7 @@ void backward_slice(const Backward<T>& pass, const BackwardWeights<Cell, T>& wei
       multiply(input_lines.data(), grad_x_lines.data(), int64_t(input_lines.size()), weights.w_ih, Start::zero);
     else
       for (size_t i = 0; i < grad_x_lines.size(); ++i) std::copy_n(input_lines[i], Cell::inputs * H, grad_x_lines[i]);
-    if (sums)
-      sums->add(int64_t(input_lines.size()), pass, [&](int64_t k) { return gradients.input_line(k); },
-                [&](int64_t k) { return gradients.product_line(k); }, gradients.x.data(), gradients.h.data());
+    if (sums) sums->add(int64_t(input_lines.size()), pass, gradients);
   }
 
   for (int64_t r = 0; r < rows; ++r) {
@@ -225,20 +226,18 @@ void weight_gradients(const Backward<T>& pass, const GateGradients<Cell, T>& gra
   const auto border = [&](int64_t lines, int64_t i) {
     return i == parts ? lines : lines * i / parts / kTileRows * kTileRows;
   };
-  const auto input_line = [&](int64_t k) { return gradients.input_line(k); };
-  const auto product_line = [&](int64_t k) { return gradients.product_line(k); };
   const OuterSum to_ih{[&](int64_t k) { return gradients.x[k]; }, pass.input, pass.grad_w_ih};
   const OuterSum to_hh{[&](int64_t k) { return gradients.h[k]; }, H, pass.grad_w_hh};
   const int64_t inputs = Cell::inputs * H, products = Cell::products * H;
   if (shares_gates<Cell>(pass)) {
     T* bias = pass.grad_b_ih ? pass.grad_b_ih : pass.grad_b_hh;
     const int64_t first = border(inputs, part), last = border(inputs, part + 1);
-    outer_sums(entries, input_line, first, last, bias, to_ih, to_hh);
+    outer_sums(entries, gradients.input_lines(), first, last, bias, to_ih, to_hh);
     if (pass.grad_b_ih && pass.grad_b_hh) std::copy(bias + first, bias + last, pass.grad_b_hh + first);
     return;
   }
-  if (pass.grad_w_ih) outer_sums(entries, input_line, border(inputs, part), border(inputs, part + 1), pass.grad_b_ih, to_ih);
-  if (pass.grad_w_hh) outer_sums(entries, product_line, border(products, part), border(products, part + 1), pass.grad_b_hh, to_hh);
+  if (pass.grad_w_ih) outer_sums(entries, gradients.input_lines(), border(inputs, part), border(inputs, part + 1), pass.grad_b_ih, to_ih);
+  if (pass.grad_w_hh) outer_sums(entries, gradients.product_lines(), border(products, part), border(products, part + 1), pass.grad_b_hh, to_hh);
 }
 
 // One layer whose weights' gradients are found behind the sweep.

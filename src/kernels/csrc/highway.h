@@ -57,7 +57,7 @@ void highway_backward(const HighwayLink<T>& link, const HighwayGradients<T>& gra
   const int64_t parts = parallel.threads;
   parallel.run(parts, [&](int64_t i) {
     outer_sums(
-        link.count, [&](int64_t k) { return sums.get() + k * width; }, border(i, parts, width), border(i + 1, parts, width), grad.bias,
+        link.count, Lines<const T>{sums.get(), width}, border(i, parts, width), border(i + 1, parts, width), grad.bias,
         OuterSum{[&](int64_t k) { return link.below + k * link.input; }, link.input, grad.weight});
   });
 }

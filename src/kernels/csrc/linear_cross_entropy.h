@@ -99,7 +99,7 @@ double linear_cross_entropy(const LinearCrossEntropy<T>& softmax, const LinearCr
     const int64_t parts = grad.bias ? parallel.threads : 0;
     parallel.run(parts, [&](int64_t i) {
       add_outer_sums(
-          count, [&](int64_t k) { return logits.get() + k * stride; }, border(i, parts, classes), border(i + 1, parts, classes), grad.bias,
+          count, Lines<const T>{logits.get(), stride}, border(i, parts, classes), border(i + 1, parts, classes), grad.bias,
           OuterSum{[&](int64_t k) { return hidden + k * input; }, input, grad.weight});
     });
   }

@@ -11,15 +11,6 @@ void for_blocks(int64_t count, int64_t lines, const Parallel& parallel, F f) {
   parallel.run((count + lines - 1) / lines, [&](int64_t i) { f(i * lines, std::min((i + 1) * lines, count)); });
 }
 
-// Lines that lie a stride apart.
-template <class T>
-struct Lines {
-  T* data;
-  int64_t stride;
-
-  T* at(int64_t line) const { return data + line * stride; }
-};
-
 // Lines [first, last), kEntriesTogether at most, of `from` times a matrix, to those of `to`.
 template <class T>
 void multiply_lines(Lines<const T> from, Lines<T> to, int64_t first, int64_t last, const Packed<T>& matrix, Start start,

@@ -29,7 +29,7 @@ void multiply_lanes(const T* weights, int64_t count, int64_t depth, const T* til
       const T* rows[n];
       T* lines[n];
       for (int r = 0; r < n; ++r) rows[r] = weights + (first + r) * depth, lines[r] = out + (first + r) * stride;
-      multiply_tile<n, Vectors>(RowFactors<T, n>(rows), tile, depth, start, static_cast<const T*>(nullptr), lines, 0, Vectors * kLanes<T>);
+      multiply_tile<n, Vectors>(RowFactors<T>{rows, 0}, tile, depth, start, static_cast<const T*>(nullptr), lines, 0, Vectors * kLanes<T>);
     });
   }
 }

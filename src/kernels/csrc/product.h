@@ -117,13 +117,20 @@ void multiply_tile(Factor factor, const T* tile, int64_t depth, Start start, con
 }
 
 // Rows of factors that lie one behind the other, in memory of the caller.
-template <class T, int Rows>
+template <class T>
 struct RowFactors {
-  RowFactors(const T* const* rows, int64_t first = 0) {
-    for (int r = 0; r < Rows; ++r) row[r] = rows[r] + first;
-  }
-  T operator()(int r, int64_t k) const { return row[r][k]; }
-  const T* row[Rows];
+  T operator()(int r, int64_t k) const { return rows[r][first + k]; }
+  const T* const* rows;
+  int64_t first;
+};
+
+// Lines that lie a stride apart.
+template <class T>
+struct Lines {
+  T* data;
+  int64_t stride;
+
+  T* at(int64_t line) const { return data + line * stride; }
 };
 
 // Factors packed for one tile: [depth][kTileRows].
@@ -132,6 +139,14 @@ struct PackedFactors {
   T operator()(int r, int64_t k) const { return from[k * kTileRows + r]; }
   const T* from;
 };
+
+// A stride for lines of `width` elements whose columns are read: an odd number of cache lines, so that these do not all compete
+// for a few places of the cache (1 to 2 % off the backward pass of an LSTM).
+template <class T>
+constexpr int64_t column_stride(int64_t width) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  return ((width + kLine - 1) / kLine | 1) * kLine;
+}
 
 // Calls f with n, of 1 ... Most, as a compile-time constant.
 template <int Most, class F>
@@ -143,33 +158,43 @@ void with_constant(int64_t n, F f) {
 
 constexpr int64_t kMostDepth = 1024;  // lines of a tile for which it stays in a core's cache, beside the rows
 
+// The sums of one tile for all rows, in even blocks, so that none is thin; see multiply. `ahead`: what to fetch, or null.
+template <int Vectors, class T>
+void multiply_rows(const T* const* rows, T* const* out, int64_t count, int64_t from, const T* tile, int64_t lines, Start start,
+                   const T* bias, int64_t column, int64_t width, const T* ahead) {
+  const int64_t blocks = (count + kTileRows - 1) / kTileRows, each = count / blocks, larger = count % blocks;
+  for (int64_t b = 0, first = 0; b < blocks; ++b) {
+    const int64_t size = each + (b < larger);
+    with_constant<kTileRows>(size, [&](auto n) {
+      const RowFactors<T> factors{rows + first, from};
+      if (ahead && b < kTileVectors)
+        multiply_tile<n, Vectors, true>(factors, tile, lines, start, bias, out + first, column, width, ahead + b * lines * kLanes<T>);
+      else
+        multiply_tile<n, Vectors>(factors, tile, lines, start, bias, out + first, column, width);
+    });
+    first += size;
+  }
+}
+
 // out[r] = start + rows[r] * matrix. Blocks of rows are the inner loop: what they read of the matrix stays in the near caches
 // for all of them. Of a matrix that does not fit a core's cache the first three blocks fetch a third each of the part that
 // comes next (8 to 13 % off the time of 32 to 128 rows by 1024 x 4096).
 template <class T>
 void multiply(const T* const* rows, T* const* out, int64_t count, const Packed<T>& matrix, Start start, const T* bias = nullptr) {
-  const int64_t depth = matrix.depth(), blocks = (count + kTileRows - 1) / kTileRows;
-  const int64_t parts = std::max<int64_t>(1, (depth + kMostDepth - 1) / kMostDepth);
+  if (count == 0) return;
+  const int64_t depth = matrix.depth(), parts = std::max<int64_t>(1, (depth + kMostDepth - 1) / kMostDepth);
   const bool fetches = matrix.bytes() > kCacheBytes;
   for (int64_t tile = 0; tile < matrix.tiles(); ++tile) {
     const int64_t width = matrix.tile_width(tile), column = tile * kTileWidth<T>;
-    for (int64_t p = 0; p < parts; ++p) {
-      const int64_t from = depth * p / parts, lines = depth * (p + 1) / parts - from;
-      const bool is_last = tile + 1 == matrix.tiles() && p + 1 == parts;
-      for (int64_t b = 0; b < blocks; ++b) {
-        const int64_t first = count * b / blocks, last = count * (b + 1) / blocks;  // even, so that no block is thin
-        with_constant<kTileRows>(last - first, [&](auto n) {
-          with_constant<kTileVectors>(whole_vectors<T>(width), [&](auto vectors) {
-            const RowFactors<T, n> factors(rows + first, from);
-            const T *part = matrix.tile(tile) + from * vectors * kLanes<T>, *next = part + lines * vectors * kLanes<T>;
-            const T* ahead = (is_last ? matrix.tile(0) : next) + b * lines * kLanes<T>;
-            const auto of_tile = fetches && b < kTileVectors ? multiply_tile<n, vectors, true, T, RowFactors<T, n>>
-                                                             : multiply_tile<n, vectors, false, T, RowFactors<T, n>>;
-            of_tile(factors, part, lines, p ? Start::out : start, bias, out + first, column, width, ahead);
-          });
-        });
+    with_constant<kTileVectors>(whole_vectors<T>(width), [&](auto vectors) {
+      for (int64_t p = 0; p < parts; ++p) {
+        const int64_t from = depth * p / parts, lines = depth * (p + 1) / parts - from;
+        const T *part = matrix.tile(tile) + from * vectors * kLanes<T>, *next = part + lines * vectors * kLanes<T>;
+        const bool is_last = tile + 1 == matrix.tiles() && p + 1 == parts;
+        const T* ahead = !fetches ? nullptr : is_last ? matrix.tile(0) : next;
+        multiply_rows<vectors>(rows, out, count, from, part, lines, p ? Start::out : start, bias, column, width, ahead);
       }
-    }
+    });
   }
 }
 
@@ -183,10 +208,26 @@ struct OuterSum {
 template <class T, class Line>
 OuterSum(Line, int64_t, T*) -> OuterSum<T, Line>;
 
+// Adds to out[i], for i in [first, last), the sum over k < count of a(k)[i].
+template <class T>
+void add_column_sums(int64_t count, Lines<const T> a, int64_t first, int64_t last, T* out) {
+  for_row<T>(last - first, [=](auto lanes, int64_t i) {
+    constexpr int kSums = 4;  // else every sum would wait for the one before
+    Vec<T> sums[kSums]{};
+    int64_t k = 0;
+    for (; k + kSums <= count; k += kSums)
+#pragma GCC unroll 4
+      for (int s = 0; s < kSums; ++s) sums[s] += lanes.load(a.at(k + s) + first + i);
+    for (; k < count; ++k) sums[0] += lanes.load(a.at(k) + first + i);
+    T* to = out + first + i;
+    lanes.store(to, lanes.load(to) + ((sums[0] + sums[1]) + (sums[2] + sums[3])));
+  });
+}
+
 // Adds to lines [first, last) of each out[i][j] the sum over k < count of a(k)[i] * line(k)[j], to bias[i] (if not null) that
-// of a(k)[i]. What has the same left side is best added together: gathering that costs as much as some of the products.
-template <class T, class A, class... Line>
-void add_outer_sums(int64_t count, A a, int64_t first, int64_t last, T* bias, const OuterSum<T, Line>&... sums) {
+// of a(k)[i].
+template <class T, class... Line>
+void add_outer_sums(int64_t count, Lines<const T> a, int64_t first, int64_t last, T* bias, const OuterSum<T, Line>&... sums) {
   constexpr int64_t kPanel = 1 << 17;  // elements of the right sides packed at a time: half of a 1 MB cache in float
   constexpr int64_t kLeast = 128, kMost = 512;  // lines of them: with fewer, what is added to is read and written too often
   const int64_t depth = std::clamp(kPanel / std::max<int64_t>((sums.width + ...), 1), kLeast, kMost);
@@ -194,27 +235,26 @@ void add_outer_sums(int64_t count, A a, int64_t first, int64_t last, T* bias, co
   T* const outs[] = {sums.out...};
   const Buffer<T> factors(depth * kTileRows);
   for (int64_t done = 0; done < count; done += depth) {
+    const int64_t lines = std::min(depth, count - done);
+    const Lines<const T> left{a.at(done), a.stride};
     const auto packed = [&](const auto& sum) {
-      Packed<T> panel(std::min(depth, count - done), sum.width);
+      Packed<T> panel(lines, sum.width);
       panel.pack_lines([&](int64_t k) { return sum.line(done + k); });
       return panel;
     };
     const Packed<T> panels[] = {packed(sums)...};
+    if (bias) add_column_sums(lines, left, first, last, bias);
     for (int64_t i = first; i < last; i += kTileRows)
       with_constant<kTileRows>(last - i, [&](auto n) {
-        T totals[n] = {}, *lines[n];
-        for (int64_t k = 0; k < panels[0].depth(); ++k) {
-          const T* from = a(done + k) + i;
-          for (int r = 0; r < n; ++r) factors.get()[k * kTileRows + r] = from[r], totals[r] += from[r];
-        }
-        for (int r = 0; bias && r < n; ++r) bias[i + r] += totals[r];
+        T* to[n];
+        for (int64_t k = 0; k < lines; ++k) std::copy_n(left.at(k) + i, n, factors.get() + k * kTileRows);
         for (size_t p = 0; p < sizeof...(Line); ++p) {
-          for (int r = 0; r < n; ++r) lines[r] = outs[p] + (i + r) * widths[p];
+          for (int r = 0; r < n; ++r) to[r] = outs[p] + (i + r) * widths[p];
           for (int64_t tile = 0; tile < panels[p].tiles(); ++tile) {
             const int64_t width = panels[p].tile_width(tile);
             with_constant<kTileVectors>(whole_vectors<T>(width), [&](auto vectors) {
-              multiply_tile<n, vectors>(PackedFactors<T>{factors.get()}, panels[p].tile(tile), panels[p].depth(), Start::out,
-                                        static_cast<const T*>(nullptr), lines, tile * kTileWidth<T>, width);
+              multiply_tile<n, vectors>(PackedFactors<T>{factors.get()}, panels[p].tile(tile), lines, Start::out,
+                                        static_cast<const T*>(nullptr), to, tile * kTileWidth<T>, width);
             });
           }
         }
@@ -224,8 +264,8 @@ void add_outer_sums(int64_t count, A a, int64_t first, int64_t last, T* bias, co
 
 // Lines [first, last) of each out[i][j] = sum over k < count of a(k)[i] * line(k)[j], and of bias[i] = sum of a(k)[i] (if
 // not null).
-template <class T, class A, class... Line>
-void outer_sums(int64_t count, A a, int64_t first, int64_t last, T* bias, const OuterSum<T, Line>&... sums) {
+template <class T, class... Line>
+void outer_sums(int64_t count, Lines<const T> a, int64_t first, int64_t last, T* bias, const OuterSum<T, Line>&... sums) {
   (std::fill(sums.out + first * sums.width, sums.out + last * sums.width, T(0)), ...);
   if (bias) std::fill(bias + first, bias + last, T(0));
   add_outer_sums(count, a, first, last, bias, sums...);

@@ -118,7 +118,7 @@ struct WeightSum {
   // Adds the sum over the first `count` lines to rows [first, last) of a gradient, and to its bias.
   void add(int64_t count, int64_t first, int64_t last, T* to, T* to_bias) const {
     add_outer_sums(
-        count, [&](int64_t k) { return a + k * a_stride; }, first, last, bias ? to_bias : nullptr,
+        count, Lines<const T>{a, a_stride}, first, last, bias ? to_bias : nullptr,
         OuterSum{[&](int64_t k) { return b[k] + b_place; }, width, to});
   }
 };
