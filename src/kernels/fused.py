@@ -114,7 +114,7 @@ def unroll(
     """
     noise = list(masks), list(drops), list(zones)
     plan = cell, list(names), list(constants), list(zoneout), list(reverse)
-    results = torch.ops.deep_rnn.unroll(x, lengths, list(states), list(weights), *noise, *plan, False)
+    results = torch.ops.deep_rnn.unroll.default(x, lengths, list(states), list(weights), *noise, *plan, False)
     return results[0], results[1 : 1 + len(states)]
 
 

@@ -8,6 +8,7 @@ would spend 50, so there is nothing to leave to it. Cells and options that torch
 Python loop, which was never the faster one.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -49,10 +50,11 @@ def run(call: Call) -> Result:
     noises = [noise for layer in call.noises for noise in layer] or [None] * len(cells)
     states = [state for layer in call.states for state in layer]
     weights = [cell.fused_weights(noise) for cell, noise in zip(cells, noises, strict=True)]
-    dtype, directions = cells[0].weight_ih.dtype, len(call.layers[0])
+    dtype, directions = weights[0]["weight_ih"].dtype, len(call.layers[0])
+    blocks = [block for cell, state in zip(cells, states, strict=True) for block in blocks_of(cell, state)]
     output, ended = fused.unroll(
         call.x.to(dtype),  # under autocast, what comes from below may be in half precision
-        [block.to(dtype) for cell, state in zip(cells, states, strict=True) for block in blocks_of(cell, state)],
+        [block if block.dtype == dtype else block.to(dtype) for block in blocks],
         [weight for named in weights for weight in named.values()],
         cells[0].fused_mode,
         (False, True)[:directions],
@@ -64,20 +66,24 @@ def run(call: Call) -> Result:
         zoneout=rates_of(call) if call.zoneout else (),
         constants=cells[0].fused_constants,
     )
-    blocks = iter(ended)
-    after = [state_of(cell, type(state), state, blocks) for cell, state in zip(cells, states, strict=True)]
+    parts = iter(ended)
+    after = [state_of(cell, type(state), state, parts) for cell, state in zip(cells, states, strict=True)]
     return Result(output, tuple(tuple(after[k : k + directions]) for k in range(0, len(after), directions)))
 
 
-def blocks_of(cell: Any, state: Any) -> list[Tensor]:
+def blocks_of(cell: Any, state: Any) -> Sequence[Tensor]:
     """A state as the kernels have it: fields of some times H features as so many of H."""
-    size = cell.hidden_size
-    return [block for field in state for block in ((field,) if field.shape[-1] == size else field.split(size, -1))]
+    return state if is_even(cell, state) else [block for field in state for block in field.split(cell.hidden_size, -1)]
+
+
+def is_even(cell: Any, state: Any) -> bool:
+    """Whether all fields of a state are as wide as the cell: those that are wider stand first or last."""
+    return bool(state[0].shape[-1] == state[-1].shape[-1] == cell.hidden_size)
 
 
 def state_of(cell: Any, kind: Any, like: Any, blocks: Any) -> Any:
     """The inverse of ``blocks_of``, from an iterator over blocks."""
-    if like[0].shape[-1] == like[-1].shape[-1] == cell.hidden_size:
+    if is_even(cell, like):
         return kind(*[next(blocks) for _ in like])
     fields = []
     for field in like:

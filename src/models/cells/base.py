@@ -63,6 +63,8 @@ class Cell(nn.Module):
     forget_gate: ClassVar[str | None] = None  # the gate that keeps the memory: forget_bias and chrono set its bias
     input_gate: ClassVar[str | None] = None  # the gate that lets the candidate in, where it is another: chrono sets it
     zoneable: ClassVar[tuple[str, ...] | None] = None  # fields of the state that zoneout may hold; None: all
+    # Names of the parameters that the fused kernel reads; those that are None are left out.
+    fused_names: tuple[str, ...] = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     State: Any = HiddenState  # a NamedTuple whose fields are float tensors [B, *], the output first
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -132,7 +134,7 @@ class Cell(nn.Module):
     @property
     def state_sizes(self) -> tuple[int, ...]:
         """Features of each field of the state."""
-        return (self.output_size, *(self.hidden_size for _ in self.State._fields[1:]))
+        return (self.output_size,) + (self.hidden_size,) * (len(self.State._fields) - 1)
 
     @property
     def recurrent_weights(self) -> tuple[str, ...]:
@@ -154,16 +156,15 @@ class Cell(nn.Module):
         """Numbers in the cell's equations that the fused kernel is told."""
         return ()
 
-    @property
-    def fused_names(self) -> tuple[str, ...]:
-        """Names of the parameters that the fused kernel reads; those that are None are left out."""
-        return ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-
     def fused_weights(self, noise: Noise | None = None) -> dict[str, Tensor]:
         """What the fused kernel reads, by name, as weight drop left it."""
         dropped = (noise.weights if noise is not None else None) or {}
-        named = ((name, dropped.get(name, attribute(self, name))) for name in self.fused_names)
-        return {name: value for name, value in named if value is not None}
+        own, named = self._parameters, {}  # getattr would search for each: 4 us a layer
+        for name in self.fused_names:
+            value = dropped.get(name, own[name] if name in own else attribute(self, name))
+            if value is not None:
+                named[name] = value
+        return named
 
     def settle(self) -> None:
         """Called after the named initialiser: what the cell's paper prescribes whatever the initialiser."""

@@ -49,11 +49,8 @@ class RHNCell(Cell):
         for part in self.parts[1:]:
             setattr(self, f"weight_hh{part}", self.parameter(2 * hidden_size, hidden_size))
             setattr(self, f"bias_hh{part}", self.parameter(2 * hidden_size) if self.bias else None)
-
-    @property
-    def fused_names(self) -> tuple[str, ...]:
-        """The parameters of every transition."""
-        return ("weight_ih", "bias_ih", *(f"{name}{part}" for part in self.parts for name in ("weight_hh", "bias_hh")))
+        of_parts = (f"{name}{part}" for part in self.parts for name in ("weight_hh", "bias_hh"))
+        self.fused_names = ("weight_ih", "bias_ih", *of_parts)
 
     def settle(self) -> None:
         """Begin by carrying."""

@@ -60,6 +60,7 @@ class TransitionCell(Cell):
         if layer_norm and self.norm_groups:
             for name in ["ih", *products]:
                 setattr(self, f"norm_{name}", GateNorm(hidden_size, self.norm_groups, **self.factory))
+        self.fused_names = ("weight_ih", "bias_ih", *self.recurrent_names(), *(self.norm_names() if layer_norm else ()))
 
     def step(self, gates: Tensor, state: Any, noise: Noise = NO_NOISE) -> Any:
         """See the class."""
@@ -76,15 +77,14 @@ class TransitionCell(Cell):
         """The cell's equations, by the recurrent parameters of transition ``level`` (from 0)."""
         raise NotImplementedError
 
-    @property
-    def fused_names(self) -> tuple[str, ...]:
-        """The parameters of every transition; the shortcut's; those of the norms."""
-        parts = [f"{name}{part}" for part in self.parts for name in ("weight_hh", "bias_hh")]
-        gains = (
-            [f"norm_{name}.weight" for name in ("ih", *(f"hh{part}" for part in self.parts))] if self.layer_norm else []
-        )
-        norms = [f"norms.{k}.{name}" for k in range(len(self.parts)) for name in ("weight", "bias")]
-        return ("weight_ih", "bias_ih", *parts, "weight_hh_shortcut", *gains, *(norms if self.layer_norm else ()))
+    def recurrent_names(self) -> list[str]:
+        """The recurrent parameters of every transition, and the shortcut's."""
+        return [*(f"{name}{part}" for part in self.parts for name in ("weight_hh", "bias_hh")), "weight_hh_shortcut"]
+
+    def norm_names(self) -> list[str]:
+        """The norms' parameters as the fused kernels know them: of the products, and in the middle of a step."""
+        of_products = [f"norm_{name}.weight" for name in ("ih", *(f"hh{part}" for part in self.parts))]
+        return of_products + [f"norms.{k}.{name}" for k in range(len(self.parts)) for name in ("weight", "bias")]
 
     @property
     def plain(self) -> bool:
