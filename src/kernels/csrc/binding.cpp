@@ -168,7 +168,11 @@ Sequence<T> sequence(const Tensor& tensor, const Sizes& sizes, int64_t k, int64_
   return {data + (sizes.grouped ? k * tensor.stride(0) : 0) + offset, tensor.stride(-3), tensor.stride(-2)};
 }
 
-Tensor with_dense_features(const Tensor& tensor) { return tensor.stride(-1) == 1 || tensor.size(-1) == 1 ? tensor : tensor.contiguous(); }
+Tensor with_dense_features(const Tensor& tensor) {
+  if (tensor.stride(-1) == 1 || tensor.size(-1) == 1) return tensor;
+  Tensor dense = empty(tensor.sizes(), tensor.options());
+  return dense.copy_(tensor);
+}
 
 std::vector<Tensor> contiguous(TensorList tensors) {
   std::vector<Tensor> out;
@@ -281,7 +285,7 @@ std::vector<Tensor> unroll_backward_typed(const Tensor& grad_output, TensorList 
 
   std::vector<Tensor> grad_initial, grad_weights;
   for (const Tensor& g : grad_final) grad_initial.push_back(wants_states ? at::empty_like(g) : Tensor());
-  for (const Tensor& w : weights) grad_weights.push_back(wants_weights ? at::empty_like(w) : Tensor());
+  for (const Tensor& w : weights) grad_weights.push_back(wants_weights ? empty(w.sizes(), w.options()) : Tensor());
 
   Tensor grad = with_dense_features(grad_output);
   Layers<Backward<T>> layers;

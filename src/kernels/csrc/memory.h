@@ -13,8 +13,9 @@ namespace deep_rnn {
 
 constexpr int64_t kCacheBytes = 1 << 20;  // of the cache that a core has for itself
 
-// Keeps blocks that were given back, but never holds more in all than was once in use at the same time. A block may serve
-// for less than its size: models that take turns in one process would else make each other's memory fresh again.
+// Keeps blocks that were given back, but holds little more in all than was once in use at the same time; with nothing to
+// spare, calls would drop blocks that the next ones need. A block may serve for less than its size: models that take turns in
+// one process would else make each other's memory fresh again.
 class Pool {
  public:
   static Pool& instance() {
@@ -35,8 +36,10 @@ class Pool {
     }
     used_ += bytes;
     most_used_ = std::max(most_used_, used_);
-    while (!kept_.empty() && used_ + kept_bytes_ > most_used_) {  // the largest go first
-      const auto last = std::prev(kept_.end());
+    const size_t most = most_used_ + most_used_ / 8 + kCacheBytes;
+    while (!kept_.empty() && used_ + kept_bytes_ > most) {  // the smallest that is enough goes, or else the largest
+      auto last = kept_.lower_bound(used_ + kept_bytes_ - most);
+      if (last == kept_.end()) --last;
       ::operator delete(start_of(last->second), kAlign);
       kept_bytes_ -= last->first;
       kept_.erase(last);
