@@ -152,6 +152,20 @@ void step_row_back(int64_t width, int64_t hidden, const T* saved_line, const T* 
   });
 }
 
+// What a slice saved of a step, if that lies in one piece; rows that are at different times are asked for at once.
+template <class Cell, class T>
+Ahead<T> saved_lines(const Backward<T>& pass, Slice slice, int64_t step) {
+  const Timeline& timeline = *pass.timeline;
+  const int64_t size = kSavedBlocks<Cell> * pass.hidden, running = slice.running(timeline, step);
+  const auto line = [&](int64_t r) {
+    const int64_t row = slice.first + r;
+    return pass.saved + timeline.entry(timeline.time(step, row, pass.reverse), row) * size;
+  };
+  if (line(running - 1) == line(0) + (running - 1) * size) return {line(0), running * size / kLanes<T>};
+  for (int64_t r = 0; r < running; ++r) fetch(line(r), size);
+  return {};
+}
+
 // `sums` null: `gradients` holds all entries of the pass, by their number; else only those of the steps at hand.
 template <class Cell, class T>
 void backward_slice(const Backward<T>& pass, const BackwardWeights<Cell, T>& weights, GateGradients<Cell, T>& gradients,
@@ -193,11 +207,9 @@ void backward_slice(const Backward<T>& pass, const BackwardWeights<Cell, T>& wei
         gradients.h[line] = pass.mask ? gradients.masked.get() + line * H : h;
         if (pass.mask) multiply_elements(H, h, pass.mask + column * H, gradients.masked.get() + line * H);
       }
-      for (int64_t r = 0; step > 0 && r < running; ++r) {
-        const int64_t row = slice.first + r, entry = timeline.entry(timeline.time(step - 1, row, pass.reverse), row);
-        fetch(pass.saved + entry * kSavedBlocks<Cell> * H, kSavedBlocks<Cell> * H);
-      }
-      multiply(product_lines.data(), results.data(), running, weights.w_hh, pass.mask ? Start::zero : Start::out);
+      const Ahead<T> ahead = step > 0 ? saved_lines<Cell>(pass, slice, step - 1) : Ahead<T>{};
+      const T* const no_bias = nullptr;
+      multiply(product_lines.data(), results.data(), running, weights.w_hh, pass.mask ? Start::zero : Start::out, no_bias, ahead);
       for (int64_t r = 0; pass.mask && r < running; ++r) {
         const T* mask = pass.mask + timeline.column(slice.first + r) * H;
         for (int64_t i = 0; i < H; ++i) carries.get()[r * H + i] += mask[i] * results[r][i];

@@ -77,11 +77,26 @@ class Packed {
 
 enum class Start { zero, bias, out };  // what the sums of a product start from
 
-// The sums of Rows x Vectors: factor(r, k) times vector v of the tile's line k. If Fetches, asks meanwhile for as many vectors
-// from `ahead` on as there are lines.
+// Memory that will be read after a product, or late in it: asked for piece by piece meanwhile, it arrives while there is
+// something to do. All at once it would be waited for.
+template <class T>
+struct Ahead {
+  const T* from = nullptr;
+  int64_t vectors = 0;
+
+  // The next `most` vectors, or what is left.
+  Ahead take(int64_t most) {
+    const Ahead part{from, std::min(most, vectors)};
+    from += part.vectors * kLanes<T>, vectors -= part.vectors;
+    return part;
+  }
+};
+
+// The sums of Rows x Vectors: factor(r, k) times vector v of the tile's line k. If Fetches, asks for a vector of `ahead` with
+// every line.
 template <int Rows, int Vectors, bool Fetches = false, class T, class Factor>
 void multiply_tile(Factor factor, const T* tile, int64_t depth, Start start, const T* bias, T* const* out, int64_t column,
-                   int64_t width, const T* ahead = nullptr) {
+                   int64_t width, Ahead<T> ahead = {}) {
   constexpr int L = kLanes<T>;
   const Lanes<T> last(width - (Vectors - 1) * L);
   Vec<T> sum[Rows][Vectors] = {};
@@ -95,7 +110,7 @@ void multiply_tile(Factor factor, const T* tile, int64_t depth, Start start, con
       }
   }
   for (int64_t k = 0; k < depth; ++k) {
-    if (Fetches) __builtin_prefetch(ahead + k * L);
+    if (Fetches) __builtin_prefetch(ahead.from + std::min(k, ahead.vectors - 1) * L);
     Vec<T> m[Vectors];
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) m[v] = load(tile + (k * Vectors + v) * L);
@@ -158,17 +173,17 @@ void with_constant(int64_t n, F f) {
 
 constexpr int64_t kMostDepth = 1024;  // lines of a tile for which it stays in a core's cache, beside the rows
 
-// The sums of one tile for all rows, in even blocks, so that none is thin; see multiply. `ahead`: what to fetch, or null.
+// The sums of one tile for all rows, in even blocks, so that none is thin; see multiply.
 template <int Vectors, class T>
 void multiply_rows(const T* const* rows, T* const* out, int64_t count, int64_t from, const T* tile, int64_t lines, Start start,
-                   const T* bias, int64_t column, int64_t width, const T* ahead) {
+                   const T* bias, int64_t column, int64_t width, Ahead<T>& ahead) {
   const int64_t blocks = (count + kTileRows - 1) / kTileRows, each = count / blocks, larger = count % blocks;
   for (int64_t b = 0, first = 0; b < blocks; ++b) {
     const int64_t size = each + (b < larger);
     with_constant<kTileRows>(size, [&](auto n) {
       const RowFactors<T> factors{rows + first, from};
-      if (ahead && b < kTileVectors)
-        multiply_tile<n, Vectors, true>(factors, tile, lines, start, bias, out + first, column, width, ahead + b * lines * kLanes<T>);
+      if (ahead.vectors > 0)
+        multiply_tile<n, Vectors, true>(factors, tile, lines, start, bias, out + first, column, width, ahead.take(lines));
       else
         multiply_tile<n, Vectors>(factors, tile, lines, start, bias, out + first, column, width);
     });
@@ -177,10 +192,11 @@ void multiply_rows(const T* const* rows, T* const* out, int64_t count, int64_t f
 }
 
 // out[r] = start + rows[r] * matrix. Blocks of rows are the inner loop: what they read of the matrix stays in the near caches
-// for all of them. Of a matrix that does not fit a core's cache the first three blocks fetch a third each of the part that
-// comes next (8 to 13 % off the time of 32 to 128 rows by 1024 x 4096).
+// for all of them. Of a matrix that does not fit a core's cache the first blocks fetch the part that comes next (8 to 13 % off
+// the time of 32 to 128 rows by 1024 x 4096) instead of what the caller wants fetched.
 template <class T>
-void multiply(const T* const* rows, T* const* out, int64_t count, const Packed<T>& matrix, Start start, const T* bias = nullptr) {
+void multiply(const T* const* rows, T* const* out, int64_t count, const Packed<T>& matrix, Start start, const T* bias = nullptr,
+              Ahead<T> ahead = {}) {
   if (count == 0) return;
   const int64_t depth = matrix.depth(), parts = std::max<int64_t>(1, (depth + kMostDepth - 1) / kMostDepth);
   const bool fetches = matrix.bytes() > kCacheBytes;
@@ -191,7 +207,7 @@ void multiply(const T* const* rows, T* const* out, int64_t count, const Packed<T
         const int64_t from = depth * p / parts, lines = depth * (p + 1) / parts - from;
         const T *part = matrix.tile(tile) + from * vectors * kLanes<T>, *next = part + lines * vectors * kLanes<T>;
         const bool is_last = tile + 1 == matrix.tiles() && p + 1 == parts;
-        const T* ahead = !fetches ? nullptr : is_last ? matrix.tile(0) : next;
+        if (fetches) ahead = {is_last ? matrix.tile(0) : next, lines * vectors};
         multiply_rows<vectors>(rows, out, count, from, part, lines, p ? Start::out : start, bias, column, width, ahead);
       }
     });
