@@ -1,11 +1,10 @@
 """Backend ``fused``: our own CPU kernels, a whole stack over whole sequences in one call (``src.kernels.fused``).
 
 ``auto`` takes it wherever it can run. Torch.nn's time over its own, on two cores of a Zen 5 server, from 5 to 1024
-units and 16 steps on: RNN and GRU above 1 everywhere; LSTM above 1 but for 8 to 10 sequences of 256 to 512 units
-without gradients, 0.93 to 1.1, and 12 to 32 of 1024 on 35 steps, 0.87 to 1.1. One sequence of one step, and without
-gradients of up to four, is faster in torch.nn's RNN and GRU: 20 us a call, where ours spends 40 in Python; ``native``
-would spend 50, so there is nothing to leave to it. Cells and options that torch's layers do not have would run in the
-Python loop, which was never the faster one.
+units and 16 steps on: above 1 everywhere, least for an LSTM of 256 over 128 sequences without gradients, 1.03, and one
+of 1024 over 12, 1.03. One sequence of one step without gradients is faster in torch.nn's RNN and GRU: 22 to 28 us a
+call, where ours spends 35 to 40, most of it in Python; ``native`` would spend 50, so there is nothing to leave to it.
+Cells and options that torch's layers do not have would run in the Python loop, which was never the faster one.
 """
 
 from collections.abc import Sequence
