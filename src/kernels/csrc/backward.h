@@ -235,21 +235,18 @@ void backward_slice(const Backward<T>& pass, const BackwardWeights<Cell, T>& wei
 template <class Cell, class T>
 void weight_gradients(const Backward<T>& pass, const GateGradients<Cell, T>& gradients, int64_t part, int64_t parts) {
   const int64_t H = pass.hidden, entries = pass.timeline->entries();
-  const auto border = [&](int64_t lines, int64_t i) {
-    return i == parts ? lines : lines * i / parts / kTileRows * kTileRows;
-  };
   const OuterSum to_ih{[&](int64_t k) { return gradients.x[k]; }, pass.input, pass.grad_w_ih};
   const OuterSum to_hh{[&](int64_t k) { return gradients.h[k]; }, H, pass.grad_w_hh};
   const int64_t inputs = Cell::inputs * H, products = Cell::products * H;
   if (shares_gates<Cell>(pass)) {
     T* bias = pass.grad_b_ih ? pass.grad_b_ih : pass.grad_b_hh;
-    const int64_t first = border(inputs, part), last = border(inputs, part + 1);
+    const int64_t first = border(part, parts, inputs), last = border(part + 1, parts, inputs);
     outer_sums(entries, gradients.input_lines(), first, last, bias, to_ih, to_hh);
     if (pass.grad_b_ih && pass.grad_b_hh) std::copy(bias + first, bias + last, pass.grad_b_hh + first);
     return;
   }
-  if (pass.grad_w_ih) outer_sums(entries, gradients.input_lines(), border(inputs, part), border(inputs, part + 1), pass.grad_b_ih, to_ih);
-  if (pass.grad_w_hh) outer_sums(entries, gradients.product_lines(), border(products, part), border(products, part + 1), pass.grad_b_hh, to_hh);
+  if (pass.grad_w_ih) outer_sums(entries, gradients.input_lines(), border(part, parts, inputs), border(part + 1, parts, inputs), pass.grad_b_ih, to_ih);
+  if (pass.grad_w_hh) outer_sums(entries, gradients.product_lines(), border(part, parts, products), border(part + 1, parts, products), pass.grad_b_hh, to_hh);
 }
 
 // One layer whose weights' gradients are found behind the sweep.

@@ -21,7 +21,4 @@ void multiply_lines(Lines<const T> from, Lines<T> to, int64_t first, int64_t las
   multiply(rows, results, last - first, matrix, start, bias);
 }
 
-// Part i of n of lines [0, count), cut between the tiles of a product.
-inline int64_t border(int64_t i, int64_t n, int64_t count) { return i == n ? count : count * i / n / kTileRows * kTileRows; }
-
 }  // namespace deep_rnn

@@ -224,6 +224,9 @@ struct OuterSum {
 template <class T, class Line>
 OuterSum(Line, int64_t, T*) -> OuterSum<T, Line>;
 
+// Where part i of n of an outer sum's lines [0, count) begins: between two of its tiles.
+inline int64_t border(int64_t i, int64_t n, int64_t count) { return i == n ? count : count * i / n / kTileRows * kTileRows; }
+
 // Adds to out[i], for i in [first, last), the sum over k < count of a(k)[i].
 template <class T>
 void add_column_sums(int64_t count, Lines<const T> a, int64_t first, int64_t last, T* out) {

@@ -431,8 +431,7 @@ void gather_sums(const WalkBack<T>& back) {
 template <class T>
 void sum_weights(const WalkBack<T>& back, int64_t part, int64_t parts) {
   for (const WeightSum<T>& sum : back.sums) {
-    const auto border = [&](int64_t i) { return i == parts ? sum.lines : sum.lines * i / parts / kTileRows * kTileRows; };
-    const int64_t first = border(part), last = border(part + 1);
+    const int64_t first = border(part, parts, sum.lines), last = border(part + 1, parts, sum.lines);
     std::fill(sum.out + first * sum.width, sum.out + last * sum.width, T(0));
     if (sum.bias) std::fill(sum.bias + first, sum.bias + last, T(0));
     sum.add(back.walk.timeline.entries(), first, last, sum.out, sum.bias);
