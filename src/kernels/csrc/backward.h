@@ -152,20 +152,6 @@ void step_row_back(int64_t width, int64_t hidden, const T* saved_line, const T* 
   });
 }
 
-// What a slice saved of a step, if that lies in one piece; rows that are at different times are asked for at once.
-template <class Cell, class T>
-Ahead<T> saved_lines(const Backward<T>& pass, Slice slice, int64_t step) {
-  const Timeline& timeline = *pass.timeline;
-  const int64_t size = kSavedBlocks<Cell> * pass.hidden, running = slice.running(timeline, step);
-  const auto line = [&](int64_t r) {
-    const int64_t row = slice.first + r;
-    return pass.saved + timeline.entry(timeline.time(step, row, pass.reverse), row) * size;
-  };
-  if (line(running - 1) == line(0) + (running - 1) * size) return {line(0), running * size / kLanes<T>};
-  for (int64_t r = 0; r < running; ++r) fetch(line(r), size);
-  return {};
-}
-
 // `sums` null: `gradients` holds all entries of the pass, by their number; else only those of the steps at hand.
 template <class Cell, class T>
 void backward_slice(const Backward<T>& pass, const BackwardWeights<Cell, T>& weights, GateGradients<Cell, T>& gradients,
@@ -194,7 +180,7 @@ void backward_slice(const Backward<T>& pass, const BackwardWeights<Cell, T>& wei
       const int64_t running = slice.running(timeline, step);
       for (int64_t r = 0; r < running; ++r) {
         const int64_t row = slice.first + r, column = timeline.column(row), time = timeline.time(step, row, pass.reverse);
-        const int64_t entry = timeline.entry(time, row), line = sums ? int64_t(input_lines.size()) : entry;
+        const int64_t entry = timeline.entry(step, row), line = sums ? int64_t(input_lines.size()) : entry;
         const T *saved = pass.saved + entry * kSavedBlocks<Cell> * H, *h = saved + kActivations<Cell> * H;
         T* carry[Cell::states];
         for (int i = 0; i < Cell::states; ++i) carry[i] = carries.get() + (i * rows + r) * H;
@@ -207,7 +193,7 @@ void backward_slice(const Backward<T>& pass, const BackwardWeights<Cell, T>& wei
         gradients.h[line] = pass.mask ? gradients.masked.get() + line * H : h;
         if (pass.mask) multiply_elements(H, h, pass.mask + column * H, gradients.masked.get() + line * H);
       }
-      const Ahead<T> ahead = step > 0 ? saved_lines<Cell>(pass, slice, step - 1) : Ahead<T>{};
+      const Ahead<T> ahead = step > 0 ? saved_lines(pass, slice, step - 1, kSavedBlocks<Cell> * H) : Ahead<T>{};
       const T* const no_bias = nullptr;
       multiply(product_lines.data(), results.data(), running, weights.w_hh, pass.mask ? Start::zero : Start::out, no_bias, ahead);
       for (int64_t r = 0; pass.mask && r < running; ++r) {

@@ -110,7 +110,7 @@ class FewForward {
       T* state[Cell::states];
       for (int i = 0; i < Cell::states; ++i) state[i] = few_.field(states_, i, r) + own.first;
       const int64_t time = few_.timeline.time(step, r, pass_.reverse);
-      T* keep = pass_.saved ? pass_.saved + few_.timeline.entry(time, r) * kSavedBlocks<Cell> * H + own.first : nullptr;
+      T* keep = pass_.saved ? pass_.saved + few_.timeline.entry(step, r) * kSavedBlocks<Cell> * H + own.first : nullptr;
       step_row<Cell>(own.size(), H, gates(first + r) + own.first, to[r] + own.first, state,
                      pass_.output.at(time, few_.timeline.column(r)) + own.first, keep, pass_.streams && H % kLanes<T> == 0);
       show(step + 1, r, own);
@@ -156,7 +156,7 @@ class FewBackward {
     std::vector<const T*> lines(running);
     std::vector<T*> to(running);
     for (int64_t r = 0; r < running; ++r) {
-      const int64_t column = timeline.column(r), time = timeline.time(step, r, pass_.reverse), entry = timeline.entry(time, r);
+      const int64_t column = timeline.column(r), time = timeline.time(step, r, pass_.reverse), entry = timeline.entry(step, r);
       const T *saved = pass_.saved + entry * kSavedBlocks<Cell> * H, *h = saved + kActivations<Cell> * H;
       T* carry[Cell::states];
       for (int i = 0; i < Cell::states; ++i) carry[i] = few_.field(carries_, i, r) + own.first;
@@ -187,12 +187,13 @@ class FewBackward {
     T* to[kEntriesTogether];
     int64_t count = 0;
     const auto write = [&] { w_ih.multiply_add(lines, std::exchange(count, 0), to); };
-    for (int64_t t = 0; t < timeline.steps(); ++t)
+    for (int64_t step = 0; step < timeline.steps(); ++step)
       for (int64_t r = 0; r < few_.rows; ++r) {
-        T* grad_x = pass_.grad_x.at(t, timeline.column(r));
+        const bool runs = step < timeline.length(r);
+        T* grad_x = pass_.grad_x.at(runs ? timeline.time(step, r, pass_.reverse) : step, timeline.column(r));
         std::fill_n(grad_x + own.first, own.size(), T(0));
-        if (t >= timeline.length(r)) continue;
-        lines[count] = gradients_.input_line(timeline.entry(t, r)), to[count++] = grad_x;
+        if (!runs) continue;
+        lines[count] = gradients_.input_line(timeline.entry(step, r)), to[count++] = grad_x;
         if (count == kEntriesTogether) write();
       }
     write();

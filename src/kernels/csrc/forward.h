@@ -105,7 +105,7 @@ void forward_slice(const Forward<T>& pass, const ForwardWeights<Cell, T>& weight
         T* state[Cell::states];
         for (int i = 0; i < Cell::states; ++i) state[i] = states.get() + (i * rows + r) * H;
         const int64_t time = timeline.time(step, row, pass.reverse);
-        T* keep = pass.saved ? pass.saved + timeline.entry(time, row) * saved_line : nullptr;
+        T* keep = pass.saved ? pass.saved + timeline.entry(step, row) * saved_line : nullptr;
         step_row<Cell>(H, H, lines[r], results[r], state, pass.output.at(time, timeline.column(row)), keep, stream);
       }
       lines += running;

@@ -125,6 +125,13 @@ std::vector<Job> slice_passes(const std::vector<PassType>& passes, int threads) 
   return jobs;
 }
 
+// What a slice saved of a step, in lines of `size`.
+template <class T>
+Ahead<T> saved_lines(const Pass<T>& pass, Slice slice, int64_t step, int64_t size) {
+  const T* from = pass.saved + pass.timeline->entry(step, slice.first) * size;
+  return {from, slice.running(*pass.timeline, step) * size / kLanes<T>};
+}
+
 // Packs all tiles of some packed weights, side by side where that is worth the threads' while.
 template <class Weights>
 void pack_all(const std::vector<std::vector<Weights>>& layers, const Parallel& parallel) {

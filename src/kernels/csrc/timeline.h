@@ -1,8 +1,8 @@
 // The time axis of a batch whose rows end at different times.
 //
 // Rows are numbered longest first, so that the rows still running at any step are the first ones: a finished row costs
-// nothing. The valid (time, row) pairs, the "entries", are numbered time by time; buffers that hold one line an entry
-// hold no padding.
+// nothing. The valid (step, row) pairs, the "entries", are numbered step by step, in the order in which they are walked;
+// buffers that hold one line an entry hold no padding.
 #pragma once
 
 #include <algorithm>
@@ -33,12 +33,11 @@ class Timeline {
   int64_t entries() const { return first_.back(); }
   int64_t length(int64_t row) const { return length_[row]; }
   int64_t column(int64_t row) const { return column_[row]; }  // where the row stands in the caller's batch
-  int64_t first(int64_t t) const { return first_[t]; }        // first entry of time t
   int64_t running(int64_t step) const { return first_[step + 1] - first_[step]; }
 
   // Backwards, a row's step 0 is its own last time: only the valid part is reversed.
   int64_t time(int64_t step, int64_t row, bool reverse) const { return reverse ? length_[row] - 1 - step : step; }
-  int64_t entry(int64_t time, int64_t row) const { return first_[time] + row; }
+  int64_t entry(int64_t step, int64_t row) const { return first_[step] + row; }
 
  private:
   std::vector<int64_t> column_, length_, first_;

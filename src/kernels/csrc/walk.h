@@ -151,7 +151,7 @@ class ForwardSlice {
     for (int64_t step = start; step < stop; ++step)
       for (int64_t r = 0; r < slice_.running(timeline, step); ++r) {
         inputs_.push_back(pass_.x.at(time(step, r), column(r)));
-        kept_lines_.push_back(pass_.saved ? pass_.saved + timeline.entry(time(step, r), slice_.first + r) * layout.size : nullptr);
+        kept_lines_.push_back(pass_.saved ? pass_.saved + timeline.entry(step, slice_.first + r) * layout.size : nullptr);
       }
     const int64_t count = int64_t(inputs_.size());
     const T* bias = weights_.levels[0].input_bias.data();

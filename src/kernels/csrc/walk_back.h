@@ -232,7 +232,7 @@ class BackwardSlice {
     const int64_t running = slice_.running(walk_.timeline, step);
     for (int64_t r = 0; r < running; ++r) {
       const int64_t time = walk_.timeline.time(step, slice_.first + r, pass_.reverse);
-      lines_[r] = back_.adds ? int64_t(input_lines_.size()) : walk_.timeline.entry(time, slice_.first + r);
+      lines_[r] = back_.adds ? int64_t(input_lines_.size()) : walk_.timeline.entry(step, slice_.first + r);
       gradients_.begin(lines_[r], pass_.x.at(time, column(r)), saved_at(step, r));
       if (pass_.grad_output.data) add(H_, pass_.grad_output.at(time, column(r)), carry(r));
       if (walk_.zones) keep_back(r, time);
@@ -244,13 +244,14 @@ class BackwardSlice {
       for (int64_t r = 0; r < running; ++r) {
         end_row_back(level, r);
         if (at_once) begin_row_back(level, r);
-        if (level == 0 && step > 0) fetch(saved_at(step - 1, r), walk_.layout.size);
+        if (cell_.products == 0 && step > 0) fetch(saved_at(step - 1, r), walk_.layout.size);
       }
       if (!at_once) {
         multiply_second_back(level, running);
         for (int64_t r = 0; r < running; ++r) begin_row_back(level, r);
       }
-      multiply_first_back(level, running);
+      const bool asks = cell_.products > 0 && level == 0 && step > 0;
+      multiply_first_back(level, running, asks ? saved_lines(pass_, slice_, step - 1, walk_.layout.size) : Ahead<T>{});
       if (walk_.has_shortcut(level)) shortcut_back(level, running);
     }
     for (int64_t r = 0; r < running; ++r) {
@@ -260,8 +261,7 @@ class BackwardSlice {
   }
 
   const T* saved_at(int64_t step, int64_t r) const {
-    const int64_t row = slice_.first + r, time = walk_.timeline.time(step, row, pass_.reverse);
-    return pass_.saved + walk_.timeline.entry(time, row) * walk_.layout.size;
+    return pass_.saved + walk_.timeline.entry(step, slice_.first + r) * walk_.layout.size;
   }
 
   // A row's step from its end back to its middle; from there to its first product.
@@ -289,13 +289,14 @@ class BackwardSlice {
     multiply(from_.data(), to_.data(), running, back_.weights.w_middle[level], Start::zero);
   }
 
-  void multiply_first_back(int64_t level, int64_t running) {
+  void multiply_first_back(int64_t level, int64_t running, Ahead<T> ahead) {
     if (cell_.products == 0) return;
     for (int64_t r = 0; r < running; ++r) {
       from_[r] = gradients_.first_product(lines_[r], level);
       to_[r] = pass_.mask ? sources_.get() + r * walk_.sources : carry(r);
     }
-    multiply(from_.data(), to_.data(), running, back_.weights.w_hh[level], pass_.mask ? Start::zero : Start::out);
+    const T* const no_bias = nullptr;
+    multiply(from_.data(), to_.data(), running, back_.weights.w_hh[level], pass_.mask ? Start::zero : Start::out, no_bias, ahead);
     for (int64_t r = 0; pass_.mask && r < running; ++r)
       for (int i = 0; i < cell_.sources; ++i) {
         const T *mask = walk_.mask(column(r)), *prev = saved(r, level) + walk_.layout.prev + i * H_;
