@@ -13,7 +13,7 @@ class Call(NamedTuple):
     """
 
     layers: tuple[tuple[Any, ...], ...]  # per layer its cells: forward, and backward when bidirectional
-    x: Tensor  # [T, B, I], time-major, padded steps zero
+    x: Tensor  # [T, B, I], time-major; padded steps zero, unless the backend does not read them
     states: tuple[tuple[Any, ...], ...]  # per layer and direction the state before the first step
     lengths: Tensor | None = None  # [B] valid steps, on x's device; None: all T
     noises: tuple[tuple[Any, ...], ...] = ()  # per layer and direction a Noise; empty: none

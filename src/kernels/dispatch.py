@@ -22,10 +22,11 @@ class Backend(NamedTuple):
     why_not: Callable[[Call], str | None]  # why it cannot run a call, or None
     run: Callable[[Call], Result]
     yields: Callable[[Call], str | None] = never  # why `auto` leaves the call to the next one although it can, or None
+    reads_padding: bool = True  # whether padded steps of x that are not zero could reach a result
 
 
 BACKENDS: dict[str, Backend] = {  # in the order in which `auto` tries them
-    "fused": Backend(fused_backend.why_not, fused_backend.run),
+    "fused": Backend(fused_backend.why_not, fused_backend.run, reads_padding=False),
     "eager": Backend(eager.why_not, eager.run, eager.yields),
     "native": Backend(native.why_not, native.run),
     "compiled": Backend(compiled.why_not, compiled.run, compiled.yields),

@@ -256,7 +256,6 @@ class DeepRNN(nn.Module):
     ) -> Run:
         """``forward`` on time-major batches [T, B, I]; every layer's output is there only if run layer by layer."""
         lengths = self.checked_lengths(lengths, self.checked(x))
-        x = mask_padding(x, lengths)
         if self.mirror is None:
             return self.run_stack(x, state, lengths, noise, layer_by_layer)
         states = (None, None) if state is None else states_of.split_pairs(state, self.num_layers)
@@ -281,9 +280,10 @@ class DeepRNN(nn.Module):
         whole = None if layer_by_layer else self.whole_call(x, lengths, starts)
         chosen = None if whole is None else self.choices.choose(whole, self._backend)
         if whole is not None and chosen is not None:
-            result = BACKENDS[chosen].run(whole)
+            backend = BACKENDS[chosen]
+            result = backend.run(whole._replace(x=mask_padding(x, lengths)) if backend.reads_padding else whole)
             return Run(result.output, (), states_of.to_outer(result.states))
-        below = x
+        below = mask_padding(x, lengths)
         outputs: list[Tensor] = []
         ended: list[tuple[Any, ...]] = []
         for layer, link, norm, start in zip(self.layers, self.links, self.norms, starts, strict=True):

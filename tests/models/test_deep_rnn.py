@@ -115,6 +115,28 @@ def test_padding_changes_nothing(cell, bidirectional, link, backend):
         torch.testing.assert_close(other, results[0], rtol=0, atol=0)
 
 
+PADDED = [(cell, {"zoneout": zoneout}) for cell in CELLS for zoneout in (0.0, 0.1)]
+PADDED += [(cell, {"layer_norm": True}) for cell in ("rnn", "lstm", "gru")]
+PADDED += [(cell, {"recurrent_dropout": 0.2}) for cell in ("rnn", "lstm", "gru")]
+
+
+@pytest.mark.parametrize(("hidden", "size"), [(5, 20), (40, 20), (64, 1)])  # each has kernels of its own
+@pytest.mark.parametrize(("cell", "options"), PADDED)
+def test_nan_in_the_padding_reaches_nothing_of_any_cell(cell, options, hidden, size):
+    rnn = DeepRNN(3, hidden, 1, cell, bidirectional=True, dtype=torch.double, **options)
+    lengths = torch.arange(size) % 7 + (size == 1) * 4
+    x, noise = batch(7, size), rnn.draw_noise(size)
+    padded = torch.arange(7)[:, None] >= lengths
+    results = []
+    for filler in (0.0, float("nan")):
+        filled = x.masked_fill(padded[..., None], filler).requires_grad_()
+        torch.manual_seed(0)
+        output, state = rnn(filled, lengths=lengths, noise=noise)
+        grads = torch.autograd.grad(output.square().sum(), [filled, *rnn.parameters()])
+        results.append((output, *tree_leaves(state), *grads))
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=0)
+
+
 def test_each_sequence_of_a_padded_batch_equals_itself_alone():
     rnn = DeepRNN(3, 4, 2, "gru", "residual", bidirectional=True, dtype=torch.double)
     lengths = [7, 2, 1, 5]

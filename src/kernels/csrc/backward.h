@@ -209,12 +209,11 @@ void backward_slice(const Backward<T>& pass, const BackwardWeights<Cell, T>& wei
   }
 
   for (int64_t r = 0; r < rows; ++r) {
-    const int64_t row = slice.first + r, column = timeline.column(row);
+    const int64_t column = timeline.column(slice.first + r);
     for (int i = 0; i < Cell::states; ++i)
       if (pass.grad_initial[i]) std::copy_n(carries.get() + (i * rows + r) * H, H, pass.grad_initial[i] + column * H);
-    for (int64_t t = timeline.length(row); pass.grad_x.data && t < timeline.steps(); ++t)
-      std::fill_n(pass.grad_x.at(t, column), pass.w_ih ? pass.input : Cell::inputs * H, T(0));
   }
+  if (pass.grad_x.data) clear_padding(timeline, slice, pass.grad_x, pass.w_ih ? pass.input : Cell::inputs * H);
 }
 
 // Part `part` of `parts` of the weights' gradients.

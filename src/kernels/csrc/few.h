@@ -61,8 +61,10 @@ class FewForward {
       const int64_t column = timeline.column(r);
       for (int i = 0; i < Cell::states; ++i)
         std::copy_n(few_.field(states_, i, r) + own.first, own.size(), pass_.final[i] + column * few_.H + own.first);
-      for (int64_t t = timeline.length(r); t < timeline.steps(); ++t) std::fill_n(pass_.output.at(t, column) + own.first, own.size(), T(0));
     }
+    Sequence<T> output = pass_.output;
+    output.data += own.first;
+    clear_padding(timeline, few_.all, output, own.size());
   }
 
  private:

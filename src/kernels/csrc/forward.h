@@ -114,10 +114,10 @@ void forward_slice(const Forward<T>& pass, const ForwardWeights<Cell, T>& weight
 
   if (stream) end_of_streams();
   for (int64_t r = 0; r < rows; ++r) {
-    const int64_t row = slice.first + r, column = timeline.column(row);
+    const int64_t column = timeline.column(slice.first + r);
     for (int i = 0; i < Cell::states; ++i) std::copy_n(states.get() + (i * rows + r) * H, H, pass.final[i] + column * H);
-    for (int64_t t = timeline.length(row); t < timeline.steps(); ++t) std::fill_n(pass.output.at(t, column), H, T(0));
   }
+  clear_padding(timeline, slice, pass.output, H);
 }
 
 template <class Cell, class T>

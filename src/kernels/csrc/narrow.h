@@ -147,9 +147,7 @@ void narrow_forward(const Forward<T>& pass, Slice slice, T* saved) {
     });
 
   for (int i = 0; i < Cell::states; ++i) group.write_rows(states.get() + i * H * L, pass.final[i]);
-  for (int64_t r = 0; r < group.rows; ++r)
-    for (int64_t t = group.timeline.length(slice.first + r); t < group.timeline.steps(); ++t)
-      std::fill_n(pass.output.at(t, group.column(r)), H, T(0));
+  clear_padding(group.timeline, slice, pass.output, H);
 }
 
 // A run of groups of one pass: what one thread does.
@@ -351,9 +349,7 @@ void narrow_backward(const Backward<T>& pass, Slice slice, const T* saved, Narro
 
   for (int i = 0; i < Cell::states; ++i)
     if (pass.grad_initial[i]) group.write_rows(carry.get() + i * H * L, pass.grad_initial[i]);
-  for (int64_t r = 0; r < group.rows && pass.grad_x.data; ++r)
-    for (int64_t t = group.timeline.length(slice.first + r); t < group.timeline.steps(); ++t)
-      std::fill_n(pass.grad_x.at(t, group.column(r)), I, T(0));
+  if (pass.grad_x.data) clear_padding(group.timeline, slice, pass.grad_x, I);
 }
 
 template <class Cell, class T>

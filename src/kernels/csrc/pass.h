@@ -125,6 +125,15 @@ std::vector<Job> slice_passes(const std::vector<PassType>& passes, int threads) 
   return jobs;
 }
 
+// Zeros where rows of a slice have ended, in the order in which that lies in memory: row by row every line would be on another
+// page.
+template <class T>
+void clear_padding(const Timeline& timeline, Slice slice, Sequence<T> to, int64_t width) {
+  for (int64_t time = 0; time < timeline.steps(); ++time)
+    for (int64_t r = std::max<int64_t>(0, slice.running(timeline, time)); r < slice.rows(); ++r)
+      std::fill_n(to.at(time, timeline.column(slice.first + r)), width, T(0));
+}
+
 // What a slice saved of a step, in lines of `size`.
 template <class T>
 Ahead<T> saved_lines(const Pass<T>& pass, Slice slice, int64_t step, int64_t size) {

@@ -122,12 +122,10 @@ class ForwardSlice {
       for (int64_t step = start, first = 0; step < stop; first += slice_.running(timeline, step++)) advance(step, first);
     }
     if (pass_.streams) end_of_streams();
-    for (int64_t r = 0; r < count_; ++r) {
+    for (int64_t r = 0; r < count_; ++r)
       for (int i = 0; i < walk_.cell.states; ++i)
         std::copy_n(state(r) + i * walk_.H, walk_.H, pass_.final[i] + column(r) * walk_.H);
-      for (int64_t t = timeline.length(slice_.first + r); t < timeline.steps(); ++t)
-        std::fill_n(pass_.output.at(t, column(r)), walk_.H, T(0));
-    }
+    clear_padding(timeline, slice_, pass_.output, walk_.H);
   }
 
  private:

@@ -210,12 +210,10 @@ class BackwardSlice {
       project_back();
       if (back_.adds) add_weights();
     }
-    for (int64_t r = 0; r < count_; ++r) {
+    for (int64_t r = 0; r < count_; ++r)
       for (int i = 0; i < cell_.states; ++i)
         if (pass_.grad_initial[i]) std::copy_n(carry(r) + i * H_, H_, pass_.grad_initial[i] + column(r) * H_);
-      for (int64_t t = timeline.length(slice_.first + r); pass_.grad_x.data && t < timeline.steps(); ++t)
-        std::fill_n(pass_.grad_x.at(t, column(r)), pass_.input, T(0));
-    }
+    if (pass_.grad_x.data) clear_padding(timeline, slice_, pass_.grad_x, pass_.input);
   }
 
  private:
