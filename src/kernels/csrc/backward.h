@@ -152,7 +152,8 @@ void step_row_back(int64_t width, int64_t hidden, const T* saved_line, const T* 
   });
 }
 
-// `sums` null: `gradients` holds all entries of the pass, by their number; else only those of the steps at hand.
+// `sums` null: `gradients` holds all entries of the pass, by their number; else only those of the steps at hand. Leaves the walk
+// with the entries of some steps, `together` or one step's, for the products that do not wait for each other.
 template <class Cell, class T>
 void backward_slice(const Backward<T>& pass, const BackwardWeights<Cell, T>& weights, GateGradients<Cell, T>& gradients,
                     WeightGradients<Cell, T>* sums, Slice slice, int64_t together) {
@@ -174,9 +175,10 @@ void backward_slice(const Backward<T>& pass, const BackwardWeights<Cell, T>& wei
 
   std::vector<const T*> product_lines(rows), input_lines;
   std::vector<T*> grad_x_lines;
-  for (int64_t stop = steps; stop > 0; stop = std::max<int64_t>(0, stop - together)) {
+  for (int64_t stop = steps, start; stop > 0; stop = start) {
+    start = slice.start_of_block(timeline, stop, together);
     input_lines.clear(), grad_x_lines.clear();
-    for (int64_t step = stop - 1; step >= std::max<int64_t>(0, stop - together); --step) {
+    for (int64_t step = stop - 1; step >= start; --step) {
       const int64_t running = slice.running(timeline, step);
       for (int64_t r = 0; r < running; ++r) {
         const int64_t row = slice.first + r, column = timeline.column(row), time = timeline.time(step, row, pass.reverse);
@@ -245,8 +247,8 @@ void backward_then_products(const std::vector<Backward<T>>& passes, const Parall
   for (const auto& pass : passes) gradients.emplace_back(pass, pass.timeline->entries());
   const std::vector<Job> jobs = slice_passes(passes, parallel.threads);
   parallel.run(int64_t(jobs.size()), [&](int64_t i) {
-    const int64_t pass = jobs[i].pass, together = steps_together(jobs[i].slice.rows());
-    backward_slice<Cell>(passes[pass], weights[pass], gradients[pass], static_cast<WeightGradients<Cell, T>*>(nullptr), jobs[i].slice, together);
+    const int64_t pass = jobs[i].pass;
+    backward_slice<Cell>(passes[pass], weights[pass], gradients[pass], static_cast<WeightGradients<Cell, T>*>(nullptr), jobs[i].slice, kEntriesTogether);
   });
   const int64_t parts = (parallel.threads + int64_t(passes.size()) - 1) / int64_t(passes.size());
   parallel.run(parts * int64_t(passes.size()), [&](int64_t i) {
@@ -267,9 +269,9 @@ void backward(const Layers<Backward<T>>& layers, const Parallel& parallel) {
   const std::vector<Job> jobs = slice_passes(layers[0], parallel.threads);
   Found<Cell, T> found(layers, jobs);
   parallel.run(int64_t(jobs.size()), [&](int64_t i) {
-    const int64_t pass = jobs[i].pass, rows = jobs[i].slice.rows(), together = 2 * steps_together(rows);
+    const int64_t pass = jobs[i].pass, together = 2 * kEntriesTogether;
     for (int64_t layer = int64_t(layers.size()) - 1; layer >= 0; --layer) {
-      GateGradients<Cell, T> gradients(layers[layer][pass], rows * together);
+      GateGradients<Cell, T> gradients(layers[layer][pass], std::max(jobs[i].slice.rows(), together));
       backward_slice<Cell>(layers[layer][pass], weights[layer][pass], gradients, &found.at(layer, i), jobs[i].slice, together);
     }
   });

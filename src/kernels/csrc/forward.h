@@ -58,12 +58,12 @@ void step_row(int64_t width, int64_t hidden, const T* gates, const T* products, 
 template <class Cell, class T>
 void forward_slice(const Forward<T>& pass, const ForwardWeights<Cell, T>& weights, Slice slice) {
   const Timeline& timeline = *pass.timeline;
-  const int64_t H = pass.hidden, rows = slice.rows(), steps = slice.steps(timeline), together = steps_together(rows);
+  const int64_t H = pass.hidden, rows = slice.rows(), steps = slice.steps(timeline);
   const int64_t line = Cell::inputs * H, saved_line = kSavedBlocks<Cell> * H;
   // Only whole lines of the cache: one that is half streamed and half stored takes five times as long as either.
   const bool stream = H % kLanes<T> == 0 && pass.streams;
   const Buffer<T> states(Cell::states * rows * H), masked(pass.mask ? rows * H : 0);
-  const Buffer<T> gates(together * rows * line), products(Cell::additive ? 0 : rows * Cell::products * H);
+  const Buffer<T> gates(std::max(rows, kEntriesTogether) * line), products(Cell::additive ? 0 : rows * Cell::products * H);
 
   std::vector<const T*> factors(rows);
   std::vector<T*> results(rows);
@@ -76,8 +76,8 @@ void forward_slice(const Forward<T>& pass, const ForwardWeights<Cell, T>& weight
 
   std::vector<const T*> inputs;
   std::vector<T*> gate_lines;
-  for (int64_t start = 0; start < steps; start += together) {
-    const int64_t stop = std::min(start + together, steps);
+  for (int64_t start = 0, stop; start < steps; start = stop) {
+    stop = slice.end_of_block(timeline, start, kEntriesTogether);
     inputs.clear(), gate_lines.clear();
     for (int64_t step = start; step < stop; ++step)
       for (int64_t r = 0; r < slice.running(timeline, step); ++r) {

@@ -159,9 +159,6 @@ void pack_all(const std::vector<std::vector<Weights>>& layers, const Parallel& p
 // Entries whose projections are multiplied together: enough to fill the product's tiles, few enough to stay in the cache.
 constexpr int64_t kEntriesTogether = 64;
 
-// Steps whose projections are multiplied together: enough rows to fill the product's tiles, few enough to stay in the cache.
-inline int64_t steps_together(int64_t rows) { return std::max<int64_t>(1, 64 / rows); }
-
 template <class T>
 void multiply_elements(int64_t count, const T* a, const T* b, T* out) {
   for (int64_t i = 0; i < count; ++i) out[i] = a[i] * b[i];
