@@ -1,4 +1,5 @@
-// Few rows of a wide layer: the members of a team share the units of every step, and not the rows.
+// Few rows: the members of a team share the units of every step, and not the rows. Of few lines in all, the weights are read as
+// they lie, which one thread alone does as well.
 //
 // What a step costs is reading W_hh. Each member reads the part of it that its own units need, which may then stay in its own
 // cache from step to step. All wait for each other once a step. What is saved for backward lies where forward.h puts it.
@@ -10,7 +11,13 @@
 
 namespace deep_rnn {
 
-constexpr int64_t kLeastPacked = 128;  // lines from which on packing a weight pays
+// How many lines of `depth` must meet a weight for packing it to pay: fewer where it lies across cache lines as it is. (LSTM of
+// 300 to 1024 units on two cores of a Zen 5 server: unpacked over packed 0.9 to 1.3 at 64 and more of 400, 512 and 1024, 0.8 to
+// 1.2 below; 1.0 to 1.4 at 32 and more of 300 and 700, 0.7 to 1.1 below.)
+template <class T>
+constexpr int64_t least_packed(int64_t depth) {
+  return depth % kLanes<T> ? 32 : 64;
+}
 
 // What both sweeps of a team know of its pass.
 template <class T>
@@ -22,7 +29,8 @@ struct FewRows {
 
   explicit FewRows(const Pass<T>& pass)
       : timeline(*pass.timeline), H(pass.hidden), rows(timeline.batch()), all{0, rows},
-        packs_inputs(timeline.entries() > kLeastPacked), packs(rows > 1 && packs_inputs) {}
+        packs_inputs(timeline.entries() >= least_packed<T>(pass.input)),
+        packs(rows > 1 && timeline.entries() >= least_packed<T>(H)) {}
 
   int64_t steps() const { return all.steps(timeline); }
   // Row r of a field of [fields, rows, H].
@@ -217,40 +225,59 @@ template <class Cell, class T>
 int team_of(const Pass<T>& pass, const Parallel& parallel) {
   const int64_t rows = pass.timeline->batch(), bytes = Cell::products * pass.hidden * pass.hidden * int64_t(sizeof(T));
   const int64_t least = rows == 1 ? 1 << 14 : 1 << 18, most = std::min(bytes / least, whole_vectors<T>(pass.hidden));
-  return pass.w_ih && rows <= 8 ? int(std::min<int64_t>(parallel.threads, most)) : 0;
+  return pass.w_ih && rows <= 8 ? int(std::clamp<int64_t>(most, 1, parallel.threads)) : 0;
 }
 
-// Whether teams, one pass after the other, do better.
+// Whether teams, one pass after the other, do better: by sharing the weights; or, even if of one thread, by reading them as they lie
+// where threads with rows of their own would pack them for a few lines.
+//
+// Time of the latter over the former, on the same cores: 1.0 to 1.6 at 1 to 16 lines and 8 to 128 units, 0.8 to 1.0 at 32; both
+// directions of 400 to 1024 units 1.1 to 3.1 below 64 lines, of 300 and less, or packed, 0.7 to 1.2; on one thread 1.2 to 4.5 at 1 to
+// 10 lines of 400 and 1024 units.
 template <class Cell, class T, template <class> class PassType>
 bool are_few(const std::vector<PassType<T>>& passes, const Parallel& parallel) {
-  return team_of<Cell, T>(passes[0], parallel) > int64_t(passes.size());
+  const Pass<T>& pass = passes[0];
+  const int64_t entries = pass.timeline->entries(), bytes = Cell::products * pass.hidden * pass.hidden * int64_t(sizeof(T));
+  const int team = team_of<Cell, T>(pass, parallel);
+  const int64_t worth_packing = bytes > 2 * kCacheBytes ? least_packed<T>(pass.hidden) : 20;
+  return team > int64_t(passes.size()) || (team > 0 && entries > 0 && entries < worth_packing);
 }
 
-// Calls f for every member of a pass's team.
-template <class Cell, class T, class F>
-void as_team(const Pass<T>& pass, const Parallel& parallel, F f) {
-  Barrier barrier;
-  parallel.together(team_of<Cell>(pass, parallel), [&](int number, int members) { f(Member{number, members, barrier}); });
+// Calls f(pass, team) for every pass, team(job) being job(member) for all members at once. Teams of one thread work side by side,
+// larger ones one after the other.
+template <class Cell, class T, template <class> class PassType, class F>
+void for_each_team(const std::vector<PassType<T>>& passes, const Parallel& parallel, F f) {
+  const int most = team_of<Cell, T>(passes[0], parallel);
+  const auto alone = [](const auto& job) {
+    Barrier barrier;
+    job(Member{0, 1, barrier});
+  };
+  if (most == 1) return parallel.run(int64_t(passes.size()), [&](int64_t i) { f(passes[i], alone); });
+  const auto together = [&](const auto& job) {
+    Barrier barrier;
+    parallel.together(most, [&](int number, int members) { job(Member{number, members, barrier}); });
+  };
+  for (const auto& pass : passes) f(pass, together);
 }
 
 template <class Cell, class T>
 void forward_few(const Layers<Forward<T>>& layers, const Parallel& parallel) {
   for (const auto& passes : layers)
-    for (const Forward<T>& pass : passes) {
+    for_each_team<Cell>(passes, parallel, [](const Forward<T>& pass, const auto& team) {
       const FewForward<Cell, T> forward(pass);
-      as_team<Cell, T>(pass, parallel, [&](const Member& member) { forward.run(member); });
-    }
+      team([&](const Member& member) { forward.run(member); });
+    });
 }
 
 template <class Cell, class T>
 void backward_few(const Layers<Backward<T>>& layers, const Parallel& parallel) {
   for (auto passes = layers.rbegin(); passes != layers.rend(); ++passes)
-    for (const Backward<T>& pass : *passes) {
+    for_each_team<Cell>(*passes, parallel, [&](const Backward<T>& pass, const auto& team) {
       GateGradients<Cell, T> gradients(pass, pass.timeline->entries());
       const FewBackward<Cell, T> backward(pass, gradients);
-      as_team<Cell, T>(pass, parallel, [&](const Member& member) { backward.run(member); });
+      team([&](const Member& member) { backward.run(member); });
       parallel.run(parallel.threads, [&](int64_t part) { weight_gradients<Cell>(pass, gradients, part, parallel.threads); });
-    }
+    });
 }
 
 }  // namespace deep_rnn
