@@ -201,7 +201,7 @@ def test_ctrl_c_under_joblib_is_one_line_leaves_no_process_and_the_same_command_
     wait_for(lambda: len(runs(tmp_path, "last.ckpt")) == 2, process)
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert said.splitlines() == ["2 runs: 2 new", "stopped by SIGINT; the same command goes on with what is left"]
     wait_for(lambda: not living(process.pid), seconds=10)
     assert not runs(tmp_path, "DONE", "FAILED")
