@@ -215,6 +215,11 @@ class FewBackward {
   const Buffer<T> carries_, masked_;
 };
 
+template <class Cell, class T>
+int64_t bytes_of_w_hh(const Pass<T>& pass) {
+  return Cell::products * pass.hidden * pass.hidden * int64_t(sizeof(T));
+}
+
 // How many threads make a team for a pass; none where threads with rows of their own do better. Each member's part of W_hh must
 // be worth the waiting.
 //
@@ -223,8 +228,8 @@ class FewBackward {
 // but with four and eight at 128 0.9. GRU and RNN are alike by the bytes of W_hh. More than two threads were not measured.
 template <class Cell, class T>
 int team_of(const Pass<T>& pass, const Parallel& parallel) {
-  const int64_t rows = pass.timeline->batch(), bytes = Cell::products * pass.hidden * pass.hidden * int64_t(sizeof(T));
-  const int64_t least = rows == 1 ? 1 << 14 : 1 << 18, most = std::min(bytes / least, whole_vectors<T>(pass.hidden));
+  const int64_t rows = pass.timeline->batch(), least = rows == 1 ? 1 << 14 : 1 << 18;
+  const int64_t most = std::min(bytes_of_w_hh<Cell>(pass) / least, whole_vectors<T>(pass.hidden));
   return pass.w_ih && rows <= 8 ? int(std::clamp<int64_t>(most, 1, parallel.threads)) : 0;
 }
 
@@ -237,9 +242,9 @@ int team_of(const Pass<T>& pass, const Parallel& parallel) {
 template <class Cell, class T, template <class> class PassType>
 bool are_few(const std::vector<PassType<T>>& passes, const Parallel& parallel) {
   const Pass<T>& pass = passes[0];
-  const int64_t entries = pass.timeline->entries(), bytes = Cell::products * pass.hidden * pass.hidden * int64_t(sizeof(T));
+  const int64_t entries = pass.timeline->entries();
   const int team = team_of<Cell, T>(pass, parallel);
-  const int64_t worth_packing = bytes > 2 * kCacheBytes ? least_packed<T>(pass.hidden) : 20;
+  const int64_t worth_packing = bytes_of_w_hh<Cell>(pass) > 2 * kCacheBytes ? least_packed<T>(pass.hidden) : 20;
   return team > int64_t(passes.size()) || (team > 0 && entries > 0 && entries < worth_packing);
 }
 

@@ -248,7 +248,7 @@ class BackwardSlice {
         multiply_second_back(level, running);
         for (int64_t r = 0; r < running; ++r) begin_row_back(level, r);
       }
-      const bool asks = cell_.products > 0 && level == 0 && step > 0;
+      const bool asks = level == 0 && step > 0;
       multiply_first_back(level, running, asks ? saved_lines(pass_, slice_, step - 1, walk_.layout.size) : Ahead<T>{});
       if (walk_.has_shortcut(level)) shortcut_back(level, running);
     }
