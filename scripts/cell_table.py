@@ -2,8 +2,8 @@
 
 import inspect
 
-from src.models import CELLS, DeepRNN
-from src.models.specification import options_of
+from deep_rnn import CELLS, DeepRNN
+from deep_rnn.specification import options_of
 
 
 def row(name: str) -> str:

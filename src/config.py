@@ -49,7 +49,7 @@ class ModelConfig(Section):
     """``conf/model/``: the cell, and what belongs to it."""
 
     cell: str | list[str]
-    """A name of ``src.models.cells.CELLS``, or one for each layer."""
+    """A name of ``deep_rnn.cells.CELLS``, or one for each layer."""
     options: dict[str, Any]
     """Keyword arguments of the cell, such as ``activation`` or ``reset_after``; a list gives each layer its own."""
     merge: Literal["concat", "sum", "mean", "mul"]
@@ -58,7 +58,7 @@ class ModelConfig(Section):
     norm: Literal["none", "layer", "rms"]
     norm_place: Literal["pre", "post"]
     init: str
-    """A named initialiser of ``src.models.init``."""
+    """A named initialiser of ``deep_rnn.init``."""
     forget_bias: float | None
     horizon: PositiveInt
     learn_state: bool

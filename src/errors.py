@@ -55,6 +55,6 @@ def reason_of(error: BaseException) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean X?)"`` for the nearest of ``known``, else ``"; known: A, B, …"``."""
-    from src.models.naming import did_you_mean as suggest  # late: the library brings torch, --help needs none
+    from deep_rnn.naming import did_you_mean as suggest  # late: the library brings torch, --help needs none
 
     return suggest(name, known)

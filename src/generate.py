@@ -44,7 +44,7 @@ def main() -> None:
     prompt = read_prompt() if prompt is None else prompt
     import torch  # late: a wrong request needs no torch
 
-    from src.models.language_model import LanguageModel
+    from src.modules.language_model import LanguageModel
     from src.restore import restore
     from src.tasks.sampling import chooser, generate, prompt_ids
 

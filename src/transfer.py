@@ -11,7 +11,7 @@ from src.data.base import Data
 from src.data.options import DataOptions, TextOptions
 from src.data.tokenizer import Tokenizer
 from src.errors import RequestError
-from src.models.sequence import SequenceEncoder
+from src.modules.sequence import SequenceEncoder
 from src.restore import read_encoder
 from src.training.checkpoint import judged_weights, load_checkpoint
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from helpers import composed, environment, write_reviews
 
+from deep_rnn.kernels import build
 from src import cli
 from src.config import Config, compose_config
-from src.kernels import build
 
 torch.set_num_threads(1)  # tests run side by side
 

@@ -13,8 +13,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from deep_rnn.kernels import fused
 from src.choices import CONF
-from src.kernels import fused
 
 needs_fused = pytest.mark.skipif(fused.why_not() is not None, reason=str(fused.why_not()))
 BACKENDS = ["loop", "native", "eager", pytest.param("fused", marks=needs_fused)]

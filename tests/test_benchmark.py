@@ -17,7 +17,7 @@ from benchmarking.cases import TABLE, Case, case, variable_lengths  # noqa: E402
 from benchmarking.section import Plan  # noqa: E402
 from benchmarking.stacks import TORCH_LAYERS  # noqa: E402
 
-from src.kernels import compiled  # noqa: E402
+from deep_rnn.kernels import compiled  # noqa: E402
 
 PNG = b"\x89PNG"
 

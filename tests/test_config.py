@@ -11,14 +11,14 @@ import yaml
 from helpers import composed
 from pydantic import BaseModel
 
+from deep_rnn.cells import CELLS
+from deep_rnn.init import INITS
+from deep_rnn.links import LINKS
+from deep_rnn.specification import options_of
 from src.choices import CONF, ROOMS, known, module_of
 from src.config import Config, LinkOptions, LoggerOptions, OptimizerConfig, SchedulerConfig, compose_config, read_config
 from src.data.options import TokenizerOptions
 from src.errors import RequestError
-from src.models.cells import CELLS
-from src.models.init import INITS
-from src.models.links import LINKS
-from src.models.specification import options_of
 from src.tasks.stack import build_stack, spend_budget
 
 Configured = Callable[..., Config]
@@ -29,7 +29,7 @@ NEEDED = {
     "data/text_file": ["data.path=reviews.csv"],
     "data/plain_text": ["data.path=text.txt"],
     "experiment/char_lm": ["data.path=text.txt"],
-    "model/custom": ["model.cell=src.models.cells.gru.GRUCell"],
+    "model/custom": ["model.cell=deep_rnn.cells.gru.GRUCell"],
 }
 
 

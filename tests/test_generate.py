@@ -12,10 +12,10 @@ import pytest
 import torch
 from helpers import environment, write_reviews
 
+from deep_rnn import DeepRNN
 from src.errors import RequestError
 from src.generate import read_prompt
-from src.models import DeepRNN
-from src.models.language_model import LanguageModel
+from src.modules.language_model import LanguageModel
 from src.tasks.sampling import chooser, generate
 
 Typed = Callable[..., tuple[int, str, str]]

@@ -8,10 +8,10 @@ import torch
 from helpers import write_reviews
 from torch import nn
 
+from deep_rnn import DeepRNN
 from src.config import Config, compose_config, read_config
 from src.errors import RequestError
-from src.models import DeepRNN
-from src.models.sequence import SequenceModel
+from src.modules.sequence import SequenceModel
 from src.restore import restore
 from src.training.checkpoint import load_checkpoint
 from src.training.finetuning import Unfreezing, levels_of

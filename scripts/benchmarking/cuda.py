@@ -1,6 +1,6 @@
 """Section ``cuda``: on a GPU, compiled chunks against the loop, and cuDNN where it has the cell.
 
-This is what decides whether ``auto`` takes ``compiled`` there (``src.kernels.compiled.yields``).
+This is what decides whether ``auto`` takes ``compiled`` there (``deep_rnn.kernels.compiled.yields``).
 """
 
 import time
@@ -14,7 +14,7 @@ from benchmarking import pictures
 from benchmarking.cases import Size, case
 from benchmarking.section import Plan, Row, Section
 from benchmarking.timing import Call, Times, interleave
-from src.models import DeepRNN
+from deep_rnn import DeepRNN
 
 BACKENDS = ("loop", "compiled", "native")
 CELLS = ("slstm", "lem", "rhn", "mgu", "indrnn", "gru", "lstm")  # cuDNN has the last two, for the distance to it

@@ -10,7 +10,7 @@ from benchmarking import pictures
 from benchmarking.machine import LIMITS, limit_calls, limits_from
 from benchmarking.section import Plan, Row, Section
 from benchmarking.timing import Call, Times, interleave
-from src.kernels.linear_cross_entropy import formula, linear_cross_entropy
+from deep_rnn.kernels.linear_cross_entropy import formula, linear_cross_entropy
 
 SIZES = {  # tokens of a chunk, features, classes
     "char_lm": (4096, 448, 65),

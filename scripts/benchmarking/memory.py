@@ -22,7 +22,7 @@ def peak_mebibytes(case: Case, name: str, threads: int) -> float | None:
     if not STATUS.exists():
         return None
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "src.models"])
+    context.set_forkserver_preload(["torch", "deep_rnn"])
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=measure, args=(case, name, threads, send))
     process.start()

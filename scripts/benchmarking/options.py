@@ -11,7 +11,7 @@ from benchmarking import counting, pictures
 from benchmarking.cases import Size, case
 from benchmarking.section import Plan, Row, Section
 from benchmarking.timing import Call, Times, interleave
-from src.models import DeepRNN
+from deep_rnn import DeepRNN
 
 SIZE: Size = (128, 3, 100, 32)
 TARGET = 1.5

@@ -11,8 +11,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from benchmarking.cases import VOCABULARY, Case
 from benchmarking.counting import HEAD_OUTPUTS
 from benchmarking.timing import Call
-from src.kernels import BACKENDS
-from src.models import DeepRNN
+from deep_rnn import DeepRNN
+from deep_rnn.kernels import BACKENDS
 
 TORCH = "torch.nn"
 COMPILED = "torch.compile"

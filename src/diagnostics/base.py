@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deep_rnn import DeepRNN
 from src.config import Config
 from src.data.base import Data, Loader
 from src.data.batch import Batch
 from src.files import write_atomic
-from src.models import DeepRNN
 from src.tasks.base import Task
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from deep_rnn import DeepRNN
 from src.config import Config
 from src.data.base import Data
 from src.diagnostics.base import Diagnostic, Scene
 from src.diagnostics.gradient_flow import GradientFlow
 from src.diagnostics.memory import Memory
 from src.diagnostics.probe import Probe
-from src.models import DeepRNN
 from src.tasks.base import Task
 
 KINDS: dict[str, type[Diagnostic]] = {"gradient_flow": GradientFlow, "memory": Memory, "probe": Probe}

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deep_rnn import DeepRNN
 from src.diagnostics.base import Diagnostic, Scene, from_the_end, shades
-from src.models import DeepRNN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from deep_rnn.kernels.sequence import last_valid
 from src.diagnostics.base import Diagnostic, Scene, from_the_end, shades
-from src.kernels.sequence import last_valid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

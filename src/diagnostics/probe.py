@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from deep_rnn.kernels.sequence import last_valid, valid_steps
 from src.diagnostics.base import Diagnostic, Scene, shades
-from src.kernels.sequence import last_valid, valid_steps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

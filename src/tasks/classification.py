@@ -16,8 +16,8 @@ from src.data.loader import BatchLoader
 from src.data.split import UNKNOWN_LABEL
 from src.data.text_data import TextData
 from src.errors import RequestError
-from src.models.penalties import activation_penalty, temporal_penalty
-from src.models.sequence import POOLINGS, SequenceModel
+from src.modules.penalties import activation_penalty, temporal_penalty
+from src.modules.sequence import POOLINGS, SequenceModel
 from src.tasks.base import StepResult, Task
 from src.tasks.options import TaskOptions
 from src.tasks.report import write_confusion, write_most_wrong

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from deep_rnn.stack import DeepRNN
 from src.config import Config, NoLinkConfig
 from src.data.base import Data, DataSpec, split_of
 from src.data.batch import Batch
@@ -19,9 +20,8 @@ from src.data.stream import StreamLoader, join
 from src.data.text_data import TextData
 from src.errors import RequestError
 from src.files import write_atomic
-from src.models.deep_rnn import DeepRNN
-from src.models.language_model import LanguageModel
-from src.models.penalties import activation_penalty, temporal_penalty
+from src.modules.language_model import LanguageModel
+from src.modules.penalties import activation_penalty, temporal_penalty
 from src.tasks.base import StepResult, Task
 from src.tasks.options import TaskOptions
 from src.tasks.sampling import chooser, generate

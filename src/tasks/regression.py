@@ -10,7 +10,7 @@ from src.config import Config
 from src.data.base import DataSpec
 from src.data.batch import Batch
 from src.errors import RequestError
-from src.models.sequence import SequenceModel
+from src.modules.sequence import SequenceModel
 from src.tasks.base import StepResult, Task
 from src.tasks.means import Means
 from src.tasks.options import TaskOptions

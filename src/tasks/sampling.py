@@ -9,7 +9,7 @@ from torch import Tensor
 from src.data.encoder import TextEncoder, clean
 from src.data.tokenizer import UNK_ID
 from src.errors import RequestError
-from src.models.language_model import LanguageModel, read_prompt
+from src.modules.language_model import LanguageModel, read_prompt
 
 Choose = Callable[[Tensor], int]
 """From [V] log-probabilities to the token that comes next."""

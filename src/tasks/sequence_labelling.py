@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deep_rnn.kernels.sequence import valid_steps
 from src.config import Config
 from src.data.base import DataSpec
 from src.data.batch import Batch
 from src.errors import RequestError
-from src.kernels.sequence import valid_steps
-from src.models.sequence import SequenceModel
+from src.modules.sequence import SequenceModel
 from src.tasks.base import StepResult, Task
 from src.tasks.means import Means
 from src.tasks.options import TaskOptions

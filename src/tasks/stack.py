@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deep_rnn import DeepRNN
 from src.config import Config, HighwayConfig, NoLinkConfig
 from src.data.base import DataSpec
 from src.errors import RequestError
-from src.models import DeepRNN
-from src.models.budget import fit_width
+from src.modules.budget import fit_width
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from src.models import Cell
+from deep_rnn import Cell
 from src.training.optim import step_unless
 
 

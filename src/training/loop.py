@@ -16,7 +16,7 @@ from src.data.batch import Batch
 from src.diagnostics import Diagnostics
 from src.errors import NotFiniteError, RequestError, did_you_mean
 from src.files import remove_leftovers
-from src.models.sequence import show_all_words
+from src.modules.sequence import show_all_words
 from src.tasks.base import Metrics, Task
 from src.tracking import Tracker
 from src.training.averaging import WeightAverage

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deep_rnn import DeepRNN
 from src.data.batch import Batch
 from src.diagnostics.base import Scene
-from src.models import DeepRNN
 from src.tasks.base import StepResult
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from scenes import make_batch, make_scene
 
+from deep_rnn import DeepRNN
 from src.diagnostics.gradient_flow import measure
-from src.models import DeepRNN
 
 
 def test_it_is_the_total_derivative_by_the_state_through_layers_and_time():

@@ -4,10 +4,10 @@ import pytest
 import torch
 from scenes import make_batch, make_scene
 
+from deep_rnn import DeepRNN
 from src.data.batch import Batch
 from src.diagnostics import memory
 from src.diagnostics.probe import gather, judge, ridge
-from src.models import DeepRNN
 
 
 def linear(layers: int = 1, kept: float = 0.5) -> DeepRNN:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from src.models.cells import NO_NOISE, Cell, HiddenState
+from deep_rnn.cells import NO_NOISE, Cell, HiddenState
 
 TROUBLE = Path(os.environ.get("TROUBLE", "."))
 """The folder of the flags that the tests set."""

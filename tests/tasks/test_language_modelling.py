@@ -11,14 +11,14 @@ import pytest
 import torch
 from helpers import composed, write_reviews
 
+from deep_rnn.stack import DeepRNN
 from src.config import Config, compose_config
 from src.data.base import DataSpec
 from src.data.build import build_data
 from src.data.stream import join
 from src.data.text_data import TextData
 from src.errors import RequestError
-from src.models.deep_rnn import DeepRNN
-from src.models.penalties import activation_penalty, temporal_penalty
+from src.modules.penalties import activation_penalty, temporal_penalty
 from src.tasks.build import build_task
 from src.tasks.language_model import LanguageModelling, measures
 from src.tracking import RunFolder, Tracker, read_metrics

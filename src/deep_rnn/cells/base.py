@@ -1,0 +1,268 @@
+"""The contract of a recurrent cell, and the registry that every cell enters by its name.
+
+A cell is the mathematics of one step and never loops over time. It is split in two so that the part that does not
+depend on the state becomes one matrix product for the whole sequence:
+
+    gates = cell.project(x)             [T, B, I] -> [T, B, G*H]   all time steps at once
+    state = cell.step(gates[t], state)  one step; the written truth of the cell's equations
+    h     = cell.output(state)          [B, H]
+
+after the (step, initial_state) contract of dm-haiku and Sonnet. How the steps are strung together is the business
+of ``deep_rnn.kernels``; how layers are strung together that of ``DeepRNN``.
+
+Shape letters: T time, B batch, I input size, H hidden size, G gates.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Noise(NamedTuple):
+    """What is random about a cell for the length of one sequence; None leaves a value as it is.
+
+    Masks hold 0 or 1/keep. They are drawn once a forward call (``DeepRNN.draw_noise``) and hold for every step, so a
+    sequence cut in chunks sees the same noise when the same object is handed on.
+    """
+
+    state: Tensor | None = None  # [B, H] on h before the recurrent product (Gal & Ghahramani 2016)
+    candidate: Tensor | None = None  # [B, H] on the candidate update (Semeniuta et al. 2016)
+    # By parameter name: masks as drawn and handed on; what a cell's step gets is the weights with entries dropped.
+    weights: Mapping[str, Tensor] | None = None  # weight drop (Merity et al. 2018)
+
+
+NO_NOISE = Noise()
+
+
+class HiddenState(NamedTuple):
+    """The state of a cell that carries nothing but its output: ``h`` [B, H]."""
+
+    h: Tensor
+
+
+class Cell(nn.Module):
+    """Base of all cells; a subclass names its gates and its state, and writes ``step``.
+
+    Parameters are named as torch.nn names them: ``weight_ih`` [G*H, I], ``weight_hh`` [G*H, H], ``bias_ih`` and
+    ``bias_hh`` [G*H], gates stacked in the order of ``gates``. A further recurrent product has the same names with a
+    suffix (``weight_hh_z``): initialisers, weight drop and ``recurrent`` go by them.
+
+    Args:
+        input_size: I, features of one input step.
+        hidden_size: H, features of the hidden state.
+        bias: whether the products have biases.
+    """
+
+    gates: tuple[str, ...]  # of the input projection, in the order in which they are stacked
+    recurrent_gates: ClassVar[tuple[str, ...] | None] = None  # of the recurrent product; None: the same as `gates`
+    recurrent_bias: ClassVar[bool] = True  # whether the recurrent product has a bias of its own, as torch.nn's cells do
+    noises: ClassVar[tuple[str, ...]] = ("state", "candidate")  # the masks of Noise that mean something to this cell
+    forget_gate: ClassVar[str | None] = None  # the gate that keeps the memory: forget_bias and chrono set its bias
+    input_gate: ClassVar[str | None] = None  # the gate that lets the candidate in, where it is another: chrono sets it
+    zoneable: ClassVar[tuple[str, ...] | None] = None  # fields of the state that zoneout may hold; None: all
+    # Names of the parameters that the fused kernel reads; those that are None are left out.
+    fused_names: tuple[str, ...] = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    State: Any = HiddenState  # a NamedTuple whose fields are float tensors [B, *], the output first
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A subclass that writes equations of its own is no longer what others compute of it, unless it says so."""
+        super().__init_subclass__(**options)
+        equations = {"project", "step", "transition", "output", "recurrent", "matrix", "initial_state"}
+        for mode in ("native_mode", "fused_mode"):
+            for one in cls.__mro__:  # equations may also come from a class that is mixed in
+                if mode in one.__dict__:
+                    break
+                if equations & one.__dict__.keys():
+                    setattr(cls, mode, None)
+                    break
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
+        self.factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.norm_ih: nn.Module | None = None  # a GateNorm, where a cell normalises its products
+        self.norm_hh: nn.Module | None = None
+        recurrent = self.gates if self.recurrent_gates is None else self.recurrent_gates
+        self.weight_ih = self.parameter(len(self.gates) * hidden_size, input_size)
+        if recurrent:
+            self.weight_hh = self.parameter(len(recurrent) * hidden_size, self.output_size)
+        self.bias_ih = self.parameter(len(self.gates) * hidden_size) if bias else None
+        own_bias = bias and bool(recurrent) and self.recurrent_bias
+        self.bias_hh = self.parameter(len(recurrent) * hidden_size) if own_bias else None
+
+    def parameter(self, *shape: int) -> nn.Parameter:
+        """An uninitialised parameter on the cell's device, in its dtype."""
+        return nn.Parameter(torch.empty(*shape, **self.factory))
+
+    # --- the contract -------------------------------------------------------------------------------------------------
+
+    def project(self, x: Tensor) -> Tensor:
+        """Everything of the gates that needs no state: ``x W_ih^T + b_ih``, [..., I] -> [..., G*H]."""
+        return product(x, self.weight_ih, self.bias_ih, self.norm_ih)
+
+    def step(self, gates: Tensor, state: Any, noise: Noise = NO_NOISE) -> Any:
+        """One time step: projected ``gates`` [B, G*H] and the state before it -> the state after it."""
+        raise NotImplementedError
+
+    def output(self, state: Any) -> Tensor:
+        """What the layer above sees of a state, [B, output_size]."""
+        return state[0]
+
+    def initial_state(self, batch_size: int) -> Any:
+        """The state before the first step: zeros, in the parameters' dtype and device."""
+        like = self.weight_ih
+        return self.State(*[like.new_zeros(batch_size, size) for size in self.state_sizes])
+
+    # --- what subclasses may need to say ------------------------------------------------------------------------------
+
+    @property
+    def output_size(self) -> int:
+        """Features of ``output``."""
+        return self.hidden_size
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """Features of each field of the state."""
+        return (self.output_size,) + (self.hidden_size,) * (len(self.State._fields) - 1)
+
+    @property
+    def recurrent_weights(self) -> tuple[str, ...]:
+        """Names of the recurrent matrices, which weight drop drops."""
+        return tuple(key for key, value in self.named_parameters() if key.startswith("weight_hh") and value.dim() == 2)
+
+    @property
+    def native_mode(self) -> str | None:
+        """The name of the same cell in torch's own fused layers (LSTM, GRU, RNN_TANH, RNN_RELU), if there is one."""
+        return None
+
+    @property
+    def fused_mode(self) -> str | None:
+        """The name of the cell among the fused CPU kernels (``kernels/csrc/registry_impl.h``), if it is there."""
+        return None
+
+    @property
+    def fused_constants(self) -> tuple[float, ...]:
+        """Numbers in the cell's equations that the fused kernel is told."""
+        return ()
+
+    def fused_weights(self, noise: Noise | None = None) -> dict[str, Tensor]:
+        """What the fused kernel reads, by name, as weight drop left it."""
+        dropped = (noise.weights if noise is not None else None) or {}
+        own, named = self._parameters, {}  # getattr would search for each: 4 us a layer
+        for name in self.fused_names:
+            value = dropped.get(name, own[name] if name in own else attribute(self, name))
+            if value is not None:
+                named[name] = value
+        return named
+
+    def settle(self) -> None:
+        """Called after the named initialiser: what the cell's paper prescribes whatever the initialiser."""
+
+    def constrain(self) -> None:
+        """Called without gradients after every update of the weights: puts back what the cell's paper keeps in bounds.
+
+        The training loop does that; a loop of one's own calls it under ``torch.no_grad``, for the cells that have it.
+        """
+
+    # --- what subclasses use ------------------------------------------------------------------------------------------
+
+    def recurrent(self, h: Tensor, noise: Noise, rows: slice = slice(None), part: str = "") -> Tensor:
+        """The recurrent product ``h W_hh^T + b_hh`` (or some of its rows) under this sequence's noise, -> [B, G*H].
+
+        Args:
+            part: suffix of the weight, the bias and the norm where a cell has several recurrent products.
+        """
+        if noise.state is not None:
+            h = h * noise.state
+        bias, norm = getattr(self, f"bias_hh{part}", None), getattr(self, f"norm_hh{part}", None)
+        return product(h, self.matrix(f"weight_hh{part}", noise), bias, norm, rows)
+
+    def matrix(self, name: str, noise: Noise) -> Tensor:
+        """A recurrent weight as weight drop left it for this sequence."""
+        dropped = (noise.weights or {}).get(name)
+        return getattr(self, name) if dropped is None else dropped
+
+    def gate(self, parameter: Tensor, name: str) -> Tensor:
+        """The rows of a stacked weight or bias that belong to one gate, as a view."""
+        return parameter[self.gates.index(name) * self.hidden_size :][: self.hidden_size]
+
+    @torch.no_grad()
+    def set_gate_bias(self, gate: str | None, value: float | Tensor) -> None:
+        """Set what a gate's biases add up to, in every transition of a step; no gate or no biases: nothing to do."""
+        for key, bias in self.named_parameters():
+            if gate is not None and key.startswith("bias"):
+                self.gate(bias, gate).copy_(torch.as_tensor(0.0 if key == "bias_hh" else value))
+
+    def extra_repr(self) -> str:
+        """Sizes, as ``repr`` shows them."""
+        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+
+
+def attribute(module: Any, name: str) -> Any:
+    """An attribute by its dotted name, None if it is not there."""
+    if "." not in name:
+        return getattr(module, name, None)
+    for part in name.split("."):
+        module = getattr(module, part, None)
+    return module
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``F.linear`` whose result has the weight's dtype.
+
+    Under autocast the product runs in half precision while state and gate arithmetic stay in float32: a state that is
+    rounded to 8 bits at every step drifts over a thousand of them.
+    """
+    return F.linear(x, weight, bias).to(weight.dtype)
+
+
+def product(
+    x: Tensor, weight: Tensor, bias: Tensor | None, norm: nn.Module | None = None, rows: slice = slice(None)
+) -> Tensor:
+    """``norm(x W^T) + b``, or some of its rows."""
+    if norm is None:
+        return linear(x, weight[rows], None if bias is None else bias[rows])
+    normed = norm(linear(x, weight[rows], None), rows)
+    return normed if bias is None else normed + bias[rows]
+
+
+def drop(candidate: Tensor, noise: Noise) -> Tensor:
+    """The candidate update under recurrent dropout without memory loss (Semeniuta et al. 2016)."""
+    return candidate if noise.candidate is None else candidate * noise.candidate
+
+
+CELLS: dict[str, type[Cell]] = {}
+
+
+def register(name: str) -> Callable[[type[Cell]], type[Cell]]:
+    """Enter a cell class in ``CELLS`` under ``name``, the name by which DeepRNN and the command line know it."""
+
+    def enter(cls: type[Cell]) -> type[Cell]:
+        CELLS[name] = cls
+        return cls
+
+    return enter
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "softsign": F.softsign,
+    "leaky_relu": F.leaky_relu,
+    "hardtanh": F.hardtanh,
+    "identity": lambda x: x,
+}

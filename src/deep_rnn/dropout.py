@@ -1,0 +1,93 @@
+"""What a stack makes random in training, and for how long it holds."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from deep_rnn.cells.base import Cell, Noise
+
+
+class Rates(NamedTuple):
+    """Probabilities of a layer's noise, each 0 (off) to below 1."""
+
+    dropout: float = 0.0  # of the layer's outputs
+    recurrent: float = 0.0  # of h before the recurrent product (Gal & Ghahramani 2016)
+    candidate: float = 0.0  # of the candidate update (Semeniuta et al. 2016)
+    weight: float = 0.0  # of the recurrent weights (DropConnect; Merity et al. 2018)
+
+    def checked(self) -> "Rates":
+        """The rates themselves.
+
+        Raises:
+            ValueError: for one outside [0, 1), under the name by which DeepRNN knows it.
+        """
+        names = ("dropout", "recurrent_dropout", "candidate_dropout", "weight_drop")
+        return Rates(*(check_rate(name, rate) for name, rate in zip(names, self, strict=True)))
+
+
+class LayerNoise(NamedTuple):
+    """One layer's noise for one sequence."""
+
+    cells: tuple[Noise, ...]  # a direction each
+    output: Tensor | None  # [B, F] locked mask on the layer's outputs; None: drawn each step, or off
+
+
+def mask(like: Tensor, shape: tuple[int, ...], rate: float) -> Tensor | None:
+    """A mask of 0 and 1/keep with ``like``'s dtype and device, or None when the rate is 0."""
+    return like.new_empty(shape).bernoulli_(1 - rate).div_(1 - rate) if rate > 0 else None
+
+
+def weight_masks(cell: Cell, rate: float) -> Mapping[str, Tensor] | None:
+    """A mask for each of the cell's recurrent weights (Merity et al. 2018)."""
+    if rate == 0:
+        return None
+    return {
+        name: F.dropout(torch.ones_like(getattr(cell, name), requires_grad=False), rate)
+        for name in cell.recurrent_weights
+    }
+
+
+def drop_weights(cell: Cell, noise: Noise) -> Noise:
+    """The noise with each weight's mask turned into the weight as it stands now, entries dropped.
+
+    Done anew in each forward call, so that noise handed from chunk to chunk follows the optimizer, and each chunk has
+    a graph of its own; the parameters themselves stay as they are.
+    """
+    if noise.weights is None:
+        return noise
+    return noise._replace(weights={name: getattr(cell, name) * mask for name, mask in noise.weights.items()})
+
+
+def draw(cell: Cell, rates: Rates, batch_size: int) -> Noise:
+    """The noise of one cell over one sequence."""
+    return Noise(
+        mask(cell.weight_ih, (batch_size, cell.output_size), rates.recurrent),
+        mask(cell.weight_ih, (batch_size, cell.hidden_size), rates.candidate),
+        weight_masks(cell, rates.weight),
+    )
+
+
+def drop_outputs(x: Tensor, locked: Tensor | None, rate: float, training: bool) -> Tensor:
+    """Dropout on [T, B, F]: by a locked mask [B, F] where there is one, else drawn each step."""
+    return x * locked if locked is not None else F.dropout(x, rate, training)
+
+
+def check_rate(name: str, rate: float) -> float:
+    """The rate itself.
+
+    Raises:
+        ValueError: unless 0 <= rate < 1.
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"{name} is a probability from 0 to below 1, not {rate}")
+    return float(rate)
+
+
+def drop_words(embedded: Tensor, rate: float, training: bool) -> Tensor:
+    """Set whole steps of [T, B, E] to zero: at evaluation every word is there, so nothing is rescaled."""
+    if not training or rate == 0:
+        return embedded
+    return embedded * (torch.rand(embedded.shape[:-1], device=embedded.device) >= rate).unsqueeze(-1)

@@ -1,0 +1,1 @@
+"""Stacks from and to other libraries: torch.nn, Keras, and graphs (torch.export, ONNX)."""

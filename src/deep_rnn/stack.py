@@ -1,0 +1,481 @@
+"""DeepRNN: recurrent layers of any cell, width, link and direction stacked into one module."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from deep_rnn import state as states_of
+from deep_rnn.cells import Cell
+from deep_rnn.dropout import LayerNoise, Rates, drop_outputs
+from deep_rnn.interop import keras as interop_keras
+from deep_rnn.interop import torch as interop_torch
+from deep_rnn.kernels import BACKENDS, Call, Choices, choose, pick, unroll
+from deep_rnn.kernels.sequence import mask_padding, reverse_valid
+from deep_rnn.kernels.tracing import in_graph, under_vmap
+from deep_rnn.layer import Layer, merge_directions, merged_size
+from deep_rnn.links import LINKS, Dense, NoLink
+from deep_rnn.naming import check_name
+from deep_rnn.norms import NORMS, PLACES, norm_of
+from deep_rnn.packing import pack_like, unpack
+from deep_rnn.specification import build_cells, per_layer
+
+StackNoise = tuple[Any, ...]  # one LayerNoise a layer; a pair of such tuples for a stack that runs both ways as a whole
+
+
+class Start(NamedTuple):
+    """What one layer begins a forward call with."""
+
+    states: tuple[Any, ...]
+    noise: LayerNoise | None
+
+
+class Run(NamedTuple):
+    """What a forward call leaves: the stack's output, every layer's own output [T, B, F], and where the state ended."""
+
+    output: Tensor
+    layers: tuple[Tensor, ...]
+    state: tuple[Any, ...]
+
+
+class DeepRNN(nn.Module):
+    """A deep recurrent network: h_t^l = cell^l(h_t^{l-1}, h_{t-1}^l), with links between the layers.
+
+    Called like torch.nn.LSTM: ``output, state = rnn(x, state=None, lengths=None)`` with x [T, B, I] (or [B, T, I] with
+    ``batch_first``, [T, I] unbatched, or a PackedSequence) and output [T, B, ``rnn.output_size``]. The state is a tuple
+    with one entry a layer, a pair when bidirectional; ``state_to_torch`` and ``state_from_torch`` convert. State passed
+    in is used and never changed, so a sequence run in chunks equals the whole (one direction, noise off or handed on).
+
+    Args:
+        input_size: I, features of one input step.
+        hidden_size: H, features of a layer; a list gives each layer its own.
+        num_layers: number of layers.
+        cell: name in ``CELLS``, dotted path or subclass of Cell; a list gives each layer its own.
+        link: none, residual, highway or dense; see ``deep_rnn.links``.
+        bidirectional: True: every layer also runs from the last step to the first, and the layer above reads both.
+            "stacks": two whole stacks, one over the sequence and one over its reverse, meet at the top only.
+        merge: concat, sum, mean or mul of the two directions.
+        dropout: probability of dropping an output of a layer, all layers but the last as in torch.nn; a list gives one
+            a layer, the last included.
+        locked_dropout: hold the dropout mask for a whole sequence (Gal & Ghahramani 2016) instead of drawing each step.
+        recurrent_dropout: of h before the recurrent product, one mask a sequence (Gal & Ghahramani 2016).
+        candidate_dropout: of the candidate update, one mask a sequence (Semeniuta et al. 2016).
+        weight_drop: of the recurrent weights, once a forward call (Merity et al. 2018).
+        zoneout: probability that a unit keeps its old state (Krueger et al. 2017); a tuple gives one a field.
+        norm: none, layer or rms, between the layers; norms inside a cell are options of the cell.
+        norm_place: pre, ``link(x, layer(norm(x)))``, or post, ``norm(link(x, layer(x)))``.
+        bias: whether the cells' products have biases.
+        batch_first: whether input and output are [B, T, *]. States are [B, H] either way.
+        init: named initialiser of the cells, see ``deep_rnn.init``.
+        forget_bias: start of the forget gate's bias; None leaves it to ``init``.
+        horizon: steps that the chrono initialiser prepares the memory for.
+        link_start: the first layer that has the link; the layers below are plain.
+        gate_bias: start of a highway link's gate bias.
+        learn_state: learn the state before the first step, which starts at zero.
+        recompute: steps a chunk whose activations the backward computes again instead of keeping them.
+        backend: auto or a name in ``deep_rnn.kernels.BACKENDS``; see ``explain``.
+        cell_options: options of the cells (``activation="relu"``, ``reset_after=False``); a list gives one a layer.
+    Raises:
+        ValueError: for an unknown name, a size below 1, a list of the wrong length, a rate outside [0, 1).
+        TypeError: for an option that no cell of the stack takes.
+    """
+
+    layers: Any  # nn.ModuleList of Layer
+    links: Any  # nn.ModuleList of what LINKS holds
+    norms: Any  # nn.ModuleList of what NORMS holds
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int | Sequence[int],
+        num_layers: int = 1,
+        cell: str | type[Cell] | Sequence[str | type[Cell]] = "lstm",
+        link: str = "none",
+        bidirectional: bool | str = False,
+        merge: str = "concat",
+        dropout: float | Sequence[float] = 0.0,
+        *,
+        locked_dropout: bool = False,
+        recurrent_dropout: float = 0.0,
+        candidate_dropout: float = 0.0,
+        weight_drop: float = 0.0,
+        zoneout: float | tuple[float, ...] = 0.0,
+        norm: str = "none",
+        norm_place: str = "pre",
+        bias: bool = True,
+        batch_first: bool = False,
+        init: str = "torch",
+        forget_bias: float | None = None,
+        horizon: int = 100,
+        link_start: int = 0,
+        gate_bias: float = -2.0,
+        learn_state: bool = False,
+        recompute: int | None = None,
+        backend: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **cell_options: Any,
+    ) -> None:
+        super().__init__()
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__", "cell_options")}
+        self.arguments: dict[str, Any] = {**given, **cell_options}
+        if input_size < 1:
+            raise ValueError(f"input_size must be at least 1, not {input_size}")
+        if num_layers < 1:
+            raise ValueError(f"num_layers must be at least 1, not {num_layers}")
+        if recompute is not None and recompute < 1:
+            raise ValueError(f"recompute must be at least 1 step, not {recompute}")
+        if bidirectional not in (False, True, "stacks"):
+            raise ValueError(f"bidirectional is False, True or 'stacks', not {bidirectional!r}")
+        if bidirectional != "stacks":
+            bidirectional = bool(bidirectional)  # 1 and numpy's True equal True and are not it
+        check_name("link", link, LINKS)
+        check_name("norm", norm, NORMS)
+        check_name("norm_place", norm_place, PLACES)
+        self.input_size, self.num_layers, self.bidirectional = input_size, num_layers, bool(bidirectional)
+        self.batch_first, self.link, self.merge, self.backend = batch_first, link, merge, backend
+        self.norm, self.norm_place, self.recompute = norm, norm_place, recompute
+
+        if not isinstance(dropout, Sequence):
+            dropout = [dropout] * (num_layers - 1) + [0.0]
+        rates = [
+            Rates(rate, recurrent_dropout, candidate_dropout, weight_drop).checked()
+            for rate in per_layer("dropout", dropout, num_layers)
+        ]
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        common = {"init": init, "forget_bias": forget_bias, "horizon": horizon, "bias": bias, **factory}
+        self.layers, self.links, self.norms = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        size = input_size
+        for index, make in enumerate(build_cells(cell, hidden_size, num_layers, cell_options)):
+            cells = [make(size, **common) for _ in range(2 if bidirectional is True else 1)]
+            layer = Layer(cells, merge, rates[index], locked_dropout, zoneout, learn_state)
+            options = {"gate_bias": gate_bias} if link == "highway" and index >= link_start else {}
+            joined: Any = LINKS[link if index >= link_start else "none"](size, layer.output_size, **options, **factory)
+            self.layers.append(layer)
+            self.links.append(joined)
+            self.norms.append(norm_of(norm, size if norm_place == "pre" else joined.output_size, **factory))
+            size = joined.output_size
+        self.mirror = DeepRNN(**{**self.arguments, "bidirectional": False}) if bidirectional == "stacks" else None
+        self.is_plain = self.has_nothing_between()
+        self.choices = Choices()
+
+    @property
+    def backend(self) -> str:
+        """The backend asked for: auto or a name in ``deep_rnn.kernels.BACKENDS``; may be set at any time."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, name: str) -> None:
+        check_name("backend", name, ["auto", *BACKENDS])
+        self._backend = name
+        mirror = getattr(self, "mirror", None)
+        if mirror is not None:
+            mirror.backend = name
+
+    @property
+    def output_size(self) -> int:
+        """Features of the output; with dense links those of all layers together."""
+        own = self.links[-1].output_size - (self.input_size if self.carries_input else 0)
+        return own if self.mirror is None else merged_size(own, 2, self.merge)
+
+    @property
+    def carries_input(self) -> bool:
+        """Whether dense links carry the input up to the output, where it is cut off again: the head sees all layers."""
+        return isinstance(self.links[0], Dense)
+
+    # --- the call -----------------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        x: Tensor | PackedSequence,
+        state: Sequence[Any] | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+        noise: StackNoise | None = None,
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """Run the stack over a batch of sequences.
+
+        Args:
+            x: [T, B, I]; [B, T, I] with batch_first; [T, I] unbatched; or a PackedSequence.
+            state: one entry a layer as returned before, tensors [B, H] ([H] unbatched); None: the initial state.
+            lengths: [B] valid steps of each sequence, 0 to T; what stands behind them changes nothing.
+            noise: masks from ``draw_noise``, to use the same again; None draws new ones in training.
+        Returns:
+            The output, in the layout of x, zero at padded steps, and the state after each sequence's last valid step.
+        Raises:
+            ValueError: for shapes, lengths or states that do not fit, or a backend that cannot run this.
+        """
+        if isinstance(x, PackedSequence):
+            if lengths is not None:
+                raise ValueError("a PackedSequence brings its own lengths")
+            padded, own_lengths = unpack(x)
+            result = self.run(padded, state, own_lengths, noise)
+            return pack_like(result.output, x), result.state
+        if x.dim() == 2:
+            one = None if state is None else states_of.map_state(lambda value: value.unsqueeze(0), state)
+            count = None if lengths is None else torch.as_tensor(lengths).reshape(1)
+            result = self.run(x.unsqueeze(1), one, count, noise)
+            return result.output.squeeze(1), states_of.map_state(lambda value: value.squeeze(0), result.state)
+        result = self.run(self.time_major(x), state, lengths, noise)
+        return self.time_major(result.output), result.state
+
+    def layer_outputs(
+        self,
+        x: Tensor,
+        state: Sequence[Any] | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+        noise: StackNoise | None = None,
+    ) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
+        """``forward`` on a batch, but every layer's own output h^l (before dropout and link), in the layout of x."""
+        result = self.run(self.time_major(x), state, lengths, noise, layer_by_layer=True)
+        return tuple(self.time_major(output) for output in result.layers), result.state
+
+    def step(
+        self, x: Tensor, state: Sequence[Any] | None = None, noise: StackNoise | None = None
+    ) -> tuple[Tensor, tuple[Any, ...]]:
+        """One time step, x [B, I] (or [I]) -> output [B, output_size] and the state after it: the stack as a cell.
+
+        Raises:
+            ValueError: if bidirectional, since the backward direction needs the steps to come.
+        """
+        if self.bidirectional:
+            raise ValueError("a bidirectional stack cannot run step by step: the steps to come are part of its input")
+        if x.dim() == 1:
+            output, ended = self(x.unsqueeze(0), state, noise=noise)
+            return output.squeeze(0), ended
+        result = self.run(x.unsqueeze(0), state, None, noise)
+        return result.output.squeeze(0), result.state
+
+    def run(
+        self,
+        x: Tensor,
+        state: Sequence[Any] | None,
+        lengths: Tensor | Sequence[int] | None,
+        noise: StackNoise | None,
+        layer_by_layer: bool = False,
+    ) -> Run:
+        """``forward`` on time-major batches [T, B, I]; every layer's output is there only if run layer by layer."""
+        lengths = self.checked_lengths(lengths, self.checked(x))
+        if self.mirror is None:
+            return self.run_stack(x, state, lengths, noise, layer_by_layer)
+        states = (None, None) if state is None else states_of.split_pairs(state, self.num_layers)
+        noises = (None, None) if noise is None else noise
+        forward = self.run_stack(x, states[0], lengths, noises[0], layer_by_layer)
+        turned = self.mirror.run_stack(reverse_valid(x, lengths), states[1], lengths, noises[1], layer_by_layer)
+        pairs = zip((forward.output, *forward.layers), (turned.output, *turned.layers), strict=True)
+        output, *outputs = (merge_directions((one, reverse_valid(two, lengths)), self.merge) for one, two in pairs)
+        ended = (states_of.Ended(one, two) for one, two in zip(forward.state, turned.state, strict=True))
+        return Run(output, tuple(outputs), tuple(ended))
+
+    def run_stack(
+        self,
+        x: Tensor,
+        state: Sequence[Any] | None,
+        lengths: Tensor | None,
+        noise: StackNoise | None,
+        layer_by_layer: bool,
+    ) -> Run:
+        """This stack's own layers: all in one call of a backend where one can, else one by one."""
+        starts = self.starts(x.shape[1], state, noise)
+        whole = None if layer_by_layer else self.whole_call(x, lengths, starts)
+        chosen = None if whole is None else self.choices.choose(whole, self._backend)
+        if whole is not None and chosen is not None:
+            backend = BACKENDS[chosen]
+            result = backend.run(whole._replace(x=mask_padding(x, lengths)) if backend.reads_padding else whole)
+            return Run(result.output, (), states_of.to_outer(result.states))
+        below = mask_padding(x, lengths)
+        outputs: list[Tensor] = []
+        ended: list[tuple[Any, ...]] = []
+        for layer, link, norm, start in zip(self.layers, self.links, self.norms, starts, strict=True):
+            read = norm(below) if self.norm_place == "pre" else below
+            result = unroll(layer.call(read, start.states, lengths, start.noise, self.recompute), self.backend)
+            outputs.append(layer.merged(result.output))
+            ended += result.states
+            locked = None if start.noise is None else start.noise.output
+            linked = link(below, drop_outputs(outputs[-1], locked, layer.rates.dropout, self.training))
+            below = norm(linked) if self.norm_place == "post" else linked
+        output = below[..., self.input_size :] if self.carries_input else below
+        if self.link != "none" or self.norm != "none":
+            output = mask_padding(output, lengths)  # projections and biases speak at padded steps too
+        return Run(output, tuple(outputs), states_of.to_outer(tuple(ended)))
+
+    # --- state and noise ----------------------------------------------------------------------------------------------
+
+    def initial_state(self, batch_size: int) -> tuple[Any, ...]:
+        """The state before the first step, as ``forward`` takes it: zeros, or what was learned."""
+        states = tuple(layer.initial_state(batch_size) for layer in self.layers)
+        own = tuple(directions[0] if len(directions) == 1 else directions for directions in states)
+        return own if self.mirror is None else tuple(zip(own, self.mirror.initial_state(batch_size), strict=True))
+
+    def draw_noise(self, batch_size: int) -> StackNoise:
+        """Masks that hold for a whole sequence (locked, recurrent, candidate, weights), to be handed to ``forward``."""
+        own = tuple(layer.draw_noise(batch_size) for layer in self.layers)
+        return own if self.mirror is None else (own, self.mirror.draw_noise(batch_size))
+
+    @staticmethod
+    def detach(state: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The state cut from its history, for truncated back-propagation."""
+        return states_of.detach(state)
+
+    def levels(self) -> list[list[nn.Parameter]]:
+        """The parameters layer by layer, bottom first: a layer's cells, its norm and its link."""
+        layers = zip(self.layers, self.links, self.norms, strict=True)
+        own = [[parameter for module in parts for parameter in module.parameters()] for parts in layers]
+        if self.mirror is None:
+            return own
+        return [one + other for one, other in zip(own, self.mirror.levels(), strict=True)]
+
+    @staticmethod
+    def state_to_torch(state: tuple[Any, ...]) -> Any:
+        """A state as torch.nn has it: h [L*D, B, H], or (h, c)."""
+        return states_of.to_torch(state)
+
+    def state_from_torch(self, state: Any) -> tuple[Any, ...]:
+        """torch.nn's h, or (h, c), as a state of this stack."""
+        return states_of.from_torch(state, self.layers[0].cell.State, self.num_layers, 1 + self.bidirectional)
+
+    # --- weights from and to other libraries --------------------------------------------------------------------------
+
+    @classmethod
+    def from_torch(cls, module: nn.RNNBase, **options: Any) -> "DeepRNN":
+        """A stack like a torch.nn.RNN, LSTM or GRU; see ``deep_rnn.interop.torch.stack_from_torch``."""
+        return interop_torch.stack_from_torch(cls, module, options)
+
+    def to_torch(self) -> nn.RNNBase:
+        """The torch.nn.RNN, LSTM or GRU that computes the same; see ``deep_rnn.interop.torch.stack_to_torch``."""
+        return interop_torch.stack_to_torch(self)
+
+    @classmethod
+    def from_keras(
+        cls,
+        weights: Sequence[Any],
+        cell: str | Sequence[str],
+        bidirectional: bool = False,
+        merge: str = "concat",
+        reset_after: bool = True,
+        **options: Any,
+    ) -> "DeepRNN":
+        """A stack with the arrays of Keras layers; see ``deep_rnn.interop.keras.stack_from_keras``."""
+        return interop_keras.stack_from_keras(cls, weights, cell, bidirectional, merge, reset_after, options)
+
+    def to_keras(self) -> list[Any]:
+        """The arrays that the same layers in Keras take; see ``deep_rnn.interop.keras.stack_to_keras``."""
+        return interop_keras.stack_to_keras(self)
+
+    # --- which backend ------------------------------------------------------------------------------------------------
+
+    def explain(self, x: Tensor | None = None, lengths: Tensor | Sequence[int] | None = None) -> str:
+        """Which backend runs this stack for an input like x (default: ten steps of one sequence), and why.
+
+        Raises:
+            ValueError: if the backend that was asked for cannot.
+        """
+        if x is None:
+            x = next(self.parameters()).new_zeros(10, 1, self.input_size)
+        else:
+            x = x.unsqueeze(1) if x.dim() == 2 else self.time_major(x)
+        lengths = self.checked_lengths(lengths, self.checked(x))
+        with torch.random.fork_rng():  # the noise of a training stack is drawn to be looked at only
+            own = self.explain_stack(x, lengths)
+            if self.mirror is None:
+                return own
+            return f"forward stack\n{own}\nbackward stack\n{self.mirror.explain_stack(x, lengths)}"
+
+    def explain_stack(self, x: Tensor, lengths: Tensor | None) -> str:
+        """``explain`` for this stack's own layers."""
+        starts = self.starts(x.shape[1], None, None)
+        whole = self.whole_call(x, lengths, starts)
+        if whole is not None and self.num_layers > 1 and choose(whole, self.backend)[0] is not None:
+            name, reason = pick(whole, self.backend)
+            return f"layers 0-{self.num_layers - 1} in one call: {name} ({reason})"
+        lines = []
+        for index, (layer, start) in enumerate(zip(self.layers, starts, strict=True)):
+            below = x.new_empty(*x.shape[:2], layer.cell.input_size)
+            name, reason = pick(layer.call(below, start.states, lengths, start.noise, self.recompute), self.backend)
+            lines.append(f"layer {index}: {name} ({reason})")
+        return "\n".join(lines)
+
+    def has_nothing_between(self) -> bool:
+        """Whether nothing happens between the layers but what a backend that runs them all sees."""
+        rates = [layer.rates.dropout for layer in self.layers]
+        bare = self.norm == "none" and all(isinstance(link, NoLink) for link in self.links)
+        read_both = len(self.layers[0].cells) == 1 or self.merge == "concat"
+        return bare and read_both and len(set(rates[:-1])) <= 1 and rates[-1] == 0
+
+    def whole_call(self, x: Tensor, lengths: Tensor | None, starts: list[Start]) -> Call | None:
+        """All layers as one call, or None where something happens between them that a backend does not see."""
+        if not self.is_plain or any(start.noise is not None and start.noise.output is not None for start in starts):
+            return None
+        layers = list(self.layers)
+        noisy = starts[0].noise is not None
+        return Call(
+            layers=tuple([tuple(layer.cells) for layer in layers]),
+            x=x,
+            states=tuple([start.states for start in starts]),
+            lengths=lengths,
+            noises=tuple([layer.noises(start.noise) for layer, start in zip(layers, starts, strict=True)])
+            if noisy
+            else (),
+            zoneout=layers[0].zoneout,
+            dropout=layers[0].rates.dropout if len(layers) > 1 else 0.0,
+            training=self.training,
+            recompute=self.recompute,
+        )
+
+    def starts(self, batch_size: int, state: Sequence[Any] | None, noise: StackNoise | None) -> list[Start]:
+        """Initial states and noise of every layer for one forward call."""
+        layers = list(self.layers)
+        if noise is None and self.training and any(layer.is_noisy for layer in layers):
+            noise = tuple(layer.draw_noise(batch_size) for layer in layers)
+        if noise is not None and len(noise) != self.num_layers:
+            raise ValueError(f"noise was drawn for {len(noise)} layers; this stack has {self.num_layers}")
+        if state is None:
+            states = tuple([layer.initial_state(batch_size) for layer in layers])
+        else:
+            states = states_of.to_inner(state, layers, batch_size)
+        return [Start(states[k], None if noise is None else noise[k]) for k in range(self.num_layers)]
+
+    # --- layout and checks --------------------------------------------------------------------------------------------
+
+    def time_major(self, x: Tensor) -> Tensor:
+        """[B, T, *] <-> [T, B, *] where the stack is batch_first."""
+        return x.transpose(0, 1) if self.batch_first and x.dim() > 1 else x
+
+    def checked(self, x: Tensor) -> Tensor:
+        """x [T, B, I] itself, after a look at its shape."""
+        if x.dim() != 3 or x.shape[-1] != self.input_size:
+            layout = "[batch, time, input_size]" if self.batch_first else "[time, batch, input_size]"
+            found = list(self.time_major(x).shape)
+            raise ValueError(f"x must be {layout} with input_size={self.input_size}, not {found}")
+        return x
+
+    @staticmethod
+    def checked_lengths(lengths: Tensor | Sequence[int] | None, x: Tensor) -> Tensor | None:
+        """Lengths as int64 [B] on x's device, None where all are whole (a padded batch without padding costs no more).
+
+        Values are looked at only where that needs no wait for a GPU.
+        """
+        if lengths is None:
+            return None
+        lengths = torch.as_tensor(lengths)
+        if lengths.numel() and (lengths.is_floating_point() or lengths.dtype == torch.bool):
+            raise ValueError(f"lengths must be whole numbers, not {lengths.dtype}")
+        if lengths.shape != (x.shape[1],):
+            raise ValueError(f"lengths must have shape [{x.shape[1]}], one a sequence, not {list(lengths.shape)}")
+        if can_look(lengths):
+            shortest, longest = (int(value) for value in lengths.aminmax())
+            if not 0 <= shortest <= longest <= x.shape[0]:
+                raise ValueError(f"lengths must be from 0 to {x.shape[0]}, not {shortest} to {longest}")
+            if shortest == x.shape[0]:
+                return None
+        return lengths.to(x.device, torch.int64)
+
+    def extra_repr(self) -> str:
+        """What its layers do not show."""
+        return f"{self.input_size}, output_size={self.output_size}, link={self.link}, backend={self.backend}"
+
+
+def can_look(values: Tensor) -> bool:
+    """Whether values can be read without waiting for a GPU or breaking a traced graph or a mapped function."""
+    return values.device.type == "cpu" and values.numel() > 0 and not in_graph() and not under_vmap()

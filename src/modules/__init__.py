@@ -1,0 +1,1 @@
+"""What tasks build around a stack: embedding, pooling, heads, and the language model."""

@@ -1,0 +1,56 @@
+"""The kernel core without torch, under the compiler's sanitizers."""
+
+import platform
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from deep_rnn.kernels import build
+
+DRIVER = Path(__file__).with_name("core_driver.cpp")
+CHECKS = [("address,undefined", "native"), ("thread", "native")]
+if platform.machine() == "x86_64":
+    CHECKS.append(("address,undefined", "x86-64-v3"))  # no masked loads for a fault to hide in
+
+
+def run_driver(folder: Path, *flags: str, rounds: int) -> subprocess.CompletedProcess[str]:
+    """Compile the driver with the core and run it."""
+    sources = [DRIVER, build.SOURCES / "core_float.cpp", build.SOURCES / "core_double.cpp"]
+    program = folder / "driver"
+    command = [
+        "c++",
+        "-std=c++20",
+        "-g",
+        "-pthread",
+        *flags,
+        f"-I{build.SOURCES}",
+        *map(str, sources),
+        "-o",
+        str(program),
+    ]
+    subprocess.run(command, check=True)
+    return subprocess.run([program, str(rounds)], capture_output=True, text=True)
+
+
+def test_the_core_includes_no_torch_header() -> None:
+    command = ["c++", "-std=c++20", "-MM", f"-I{build.SOURCES}", str(build.SOURCES / "core_float.cpp")]
+    needed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "cells.h" in needed
+    assert "torch" not in needed.replace(str(build.SOURCES), "")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # most of it the compiler's
+@pytest.mark.parametrize(("sanitizer", "target"), CHECKS)
+def test_random_problems_run_clean_and_right_under_sanitizers(tmp_path: Path, sanitizer: str, target: str) -> None:
+    flags = ("-O1", f"-march={target}", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
+    ended = run_driver(tmp_path, *flags, rounds=200)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_thousand_random_problems_equal_the_equations(tmp_path: Path) -> None:
+    ended = run_driver(tmp_path, "-O3", "-march=native", rounds=1000)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
