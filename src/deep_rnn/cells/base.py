@@ -166,6 +166,10 @@ class Cell(nn.Module):
                 named[name] = value
         return named
 
+    def unfused(self, named: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Parameters by name that ``fused_weights`` makes ``named`` of: what second derivatives are taken through."""
+        return named
+
     def settle(self) -> None:
         """Called after the named initialiser: what the cell's paper prescribes whatever the initialiser."""
 

@@ -70,6 +70,11 @@ class CoRNNCell(Cell):
         part = self.matrix("weight_hh_z", NO_NOISE if noise is None else noise)
         return {**named, "weight_hh": torch.cat((named["weight_hh"], part), 1)}
 
+    def unfused(self, named: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The recurrent matrices of y and of z."""
+        of_y, of_z = named["weight_hh"].chunk(2, 1)
+        return {**named, "weight_hh": of_y, "weight_hh_z": of_z}
+
 
 @register("lem")
 class LEMCell(Cell):
@@ -179,6 +184,10 @@ class AntisymmetricRNNCell(Cell):
         weight = named["weight_hh"]
         identity = torch.eye(self.hidden_size, dtype=weight.dtype, device=weight.device)
         return {**named, "weight_hh": weight - weight.t() - self.gamma * identity}
+
+    def unfused(self, named: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A W of which M is made: its upper triangle, which M says all of."""
+        return {**named, "weight_hh": named["weight_hh"].triu(1)}
 
 
 def positive(name: str, value: float) -> float:

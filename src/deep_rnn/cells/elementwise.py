@@ -123,6 +123,17 @@ class SRUCell(Cell):
             named["bias_ih"] = F.pad(self.bias_ih, (0, size if skip is None else 2 * size))
         return {**named, "weight_cf": self.weight_cf, "weight_cr": self.weight_cr}
 
+    def unfused(self, named: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The input weights apart, and the bias of the gates alone."""
+        parts = dict(named)
+        if self.weight_ih_skip is not None:
+            parts["weight_ih"], parts["weight_ih_skip"] = named["weight_ih"].split(
+                (3 * self.hidden_size, self.hidden_size)
+            )
+        if "bias_ih" in named:
+            parts["bias_ih"] = named["bias_ih"][: 2 * self.hidden_size]
+        return parts
+
 
 class PoolState(NamedTuple):
     """``h`` [B, H] the output, ``c`` [B, H] the memory, ``ahead`` [B, 3H(k-1)] what past inputs add to coming gates."""
@@ -195,6 +206,16 @@ class FOPoolCell(Cell):
         if self.window > 1 and self.bias_ih is not None:
             named["bias_ih"] = F.pad(self.bias_ih, (0, self.weight_ih_past.shape[0]))
         return named
+
+    def unfused(self, named: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The window's weights of this step and of the past ones, and the bias of this one's."""
+        if self.window == 1:
+            return named
+        own, past = named["weight_ih"].tensor_split((3 * self.hidden_size,))
+        parts = {**named, "weight_ih": own, "weight_ih_past": past}
+        if "bias_ih" in named:
+            parts["bias_ih"] = named["bias_ih"][: 3 * self.hidden_size]
+        return parts
 
     @property
     def state_sizes(self) -> tuple[int, ...]:

@@ -194,3 +194,9 @@ class MultiplicativeLSTMCell(Cell):
         if self.bias_ih is not None:
             named["bias_ih"] = F.pad(self.bias_ih, (0, self.hidden_size))
         return named
+
+    def unfused(self, named: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Without the bias for m."""
+        if "bias_ih" not in named:
+            return named
+        return {**named, "bias_ih": named["bias_ih"][: -self.hidden_size]}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from deep_rnn.kernels import build
+from deep_rnn.kernels import build, twice
 from deep_rnn.kernels.tracing import in_graph, transformed
 
 TORCH_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of the weights of torch.nn's cells
@@ -38,7 +38,8 @@ def _load() -> str | None:
         torch.library.register_fake("deep_rnn::highway_backward", fake_highway_backward)
         torch.library.register_fake("deep_rnn::linear_cross_entropy", fake_linear_cross_entropy)
         torch.library.register_vmap("deep_rnn::unroll", vmap_rule("unroll", weights_at=3))
-        torch.library.register_vmap("deep_rnn::unroll_backward", vmap_rule("unroll_backward", weights_at=4))
+        torch.library.register_vmap("deep_rnn::unroll_backward", vmap_rule("unroll_backward", weights_at=5))
+        torch.library.impl("deep_rnn::unroll_twice", "CompositeImplicitAutograd", twice.unroll_twice)
     return reason
 
 
@@ -86,7 +87,9 @@ def unroll(
     drops: Sequence[Tensor] = (),
     zones: Sequence[Tensor] = (),
     zoneout: Sequence[float] = (),
+    between: Sequence[Tensor] = (),
     constants: Sequence[float] = (),
+    cells: Sequence[Any] = (),
 ) -> tuple[Tensor, list[Tensor]]:
     """Run a stack of layers; a layer's directions are concatenated and fed to the next layer.
 
@@ -104,7 +107,10 @@ def unroll(
         zones: bool [T, B, H] for every layer, direction and field with zoneout: the units that keep their old value;
             none: in expectation.
         zoneout: for every field of the state the probability of keeping its old value; none: 0.
+        between: [T, B, D*H] for every layer but the last, times its output (dropout between layers).
         constants: of the cell's equations, where it has any.
+        cells: the cells by the contract of ``deep_rnn.cells``, one a layer and direction, whose ``step`` gives second
+            derivatives; none: there are no second derivatives.
 
     Returns:
         The last layer's output [T, B, D*H], zero past each column's length, and the states after its last step.
@@ -112,10 +118,17 @@ def unroll(
     Raises:
         RuntimeError: for names, shapes, dtypes or lengths that do not fit together.
     """
-    noise = list(masks), list(drops), list(zones)
-    plan = cell, list(names), list(constants), list(zoneout), list(reverse)
+    noise = list(masks), list(drops), list(zones), list(between)
+    plan = cell, list(names), list(constants), list(zoneout), list(reverse), twice.keys_of(cells)
     results = torch.ops.deep_rnn.unroll.default(x, lengths, list(states), list(weights), *noise, *plan, False)
     return results[0], results[1 : 1 + len(states)]
+
+
+def dropout_mask(like: Tensor, shape: Sequence[int], rate: float) -> Tensor:
+    """A mask of 0 and 1/keep by the draws that ``F.dropout`` makes for a contiguous tensor of this shape."""
+    if rate == 1:
+        return like.new_zeros(shape)
+    return like.new_empty(shape).bernoulli_(1 - rate).div_(1 - rate)
 
 
 def fake_unroll(
@@ -126,11 +139,13 @@ def fake_unroll(
     masks: list[Tensor],
     drops: list[Tensor],
     zones: list[Tensor],
+    between: list[Tensor],
     cell: str,
     names: list[str],
     constants: list[float],
     zoneout: list[float],
     reverse: list[bool],
+    cells: list[int],
     save: bool,
 ) -> list[Tensor]:
     """The shapes that ``deep_rnn::unroll`` returns."""
@@ -151,16 +166,19 @@ def fake_backward(
     grad_final: list[Tensor],
     x: Tensor,
     lengths: Tensor | None,
+    initial: list[Tensor],
     weights: list[Tensor],
     masks: list[Tensor],
     drops: list[Tensor],
     zones: list[Tensor],
+    between: list[Tensor],
     saved: list[Tensor],
     cell: str,
     names: list[str],
     constants: list[float],
     zoneout: list[float],
     reverse: list[bool],
+    cells: list[int],
     wants_x: bool,
     wants_states: bool,
     wants_weights: bool,

@@ -33,8 +33,6 @@ def why_not(call: Call) -> str | None:
         len({tuple(cell.fused_weights()) for cell in cells}) > 1
     ):  # transitions, shortcuts and norms can be a layer's own
         return "fused layers with parameters of different names run layer by layer"
-    if len(call.layers) > 1 and call.dropout > 0 and call.training:
-        return "dropout between fused layers runs layer by layer"
     if call.recompute and torch.is_grad_enabled():
         return "the fused kernels cannot recompute in chunks of time"
     if forward_ad._current_level >= 0:
@@ -53,6 +51,7 @@ def run(call: Call) -> Result:
     weights = [cell.fused_weights(noise) for cell, noise in zip(cells, noises, strict=True)]
     dtype, directions = weights[0]["weight_ih"].dtype, len(call.layers[0])
     blocks = [block for cell, state in zip(cells, states, strict=True) for block in blocks_of(cell, state)]
+    zones, between = draw(call) if call.zoneout or call.dropout else ((), ())
     output, ended = fused.unroll(
         call.x.to(dtype),  # under autocast, what comes from below may be in half precision
         [block if block.dtype == dtype else block.to(dtype) for block in blocks],
@@ -63,9 +62,11 @@ def run(call: Call) -> Result:
         [noise.state for noise in noises if noise is not None and noise.state is not None],
         names=list(weights[0]),
         drops=[noise.candidate for noise in noises if noise is not None and noise.candidate is not None],
-        zones=zones_of(call) if call.zoneout else (),
+        zones=zones,
         zoneout=rates_of(call) if call.zoneout else (),
+        between=between,
         constants=cells[0].fused_constants,
+        cells=cells,
     )
     parts = iter(ended)
     after = [state_of(cell, type(state), state, parts) for cell, state in zip(cells, states, strict=True)]
@@ -102,11 +103,18 @@ def rates_of(call: Call) -> list[float]:
     return [rate for rate, count in zip(call.zoneout, counts, strict=False) for _ in range(count)]
 
 
-def zones_of(call: Call) -> list[Tensor]:
-    """The zones of every layer and direction, where zoneout draws them."""
+def draw(call: Call) -> tuple[list[Tensor], list[Tensor]]:
+    """The zones of every layer and direction, and the masks of 0 and 1/keep [T, B, D*H] between the layers.
+
+    In the order in which layers that are run one by one draw them: a seed gives every backend the same noise.
+    """
     zones: list[Tensor] = []
+    between: list[Tensor] = []
     for layer, cells in enumerate(call.layers):
-        for direction in range(len(cells)):
+        for direction, cell in enumerate(cells):
             for zone in zoneout.draw(call, layer, direction) or ():
-                zones += [] if zone is None else zone.split(cells[direction].hidden_size, -1)
-    return zones
+                zones += [] if zone is None else zone.split(cell.hidden_size, -1)
+        if call.training and call.dropout > 0 and layer + 1 < len(call.layers):
+            shape = (*call.x.shape[:2], sum(cell.output_size for cell in cells))
+            between.append(fused.dropout_mask(cells[0].weight_ih, shape, call.dropout))
+    return zones, between

@@ -189,11 +189,11 @@ def test_torch_compile_sees_one_operator() -> None:
 
 def test_torch_library_finds_no_fault() -> None:
     x, states, weights = arguments()
-    args = (x, None, states, weights, [], [], [], "gru", list(fused.TORCH_NAMES), [], [], [False, True], False)
+    args = (x, None, states, weights, [], [], [], [], "gru", list(fused.TORCH_NAMES), [], [], [False, True], [], False)
     torch.library.opcheck(torch.ops.deep_rnn.unroll.default, args)
 
 
-def test_second_and_forward_mode_derivatives_are_refused_naming_loop() -> None:
+def test_without_cells_second_and_forward_mode_derivatives_are_refused_naming_loop() -> None:
     x, states, weights = arguments()
     (gradient,) = torch.autograd.grad(loss(x, states, weights), x, create_graph=True)
     with pytest.raises(RuntimeError, match="backend=loop"):

@@ -28,6 +28,7 @@ struct Plan {
   std::vector<double> constants, zoneout;    // of the cell's equations; a probability a field of the state, or none
   Directions reverse;
   std::vector<Tensor> masks, drops, zones;   // noise: on h, on the candidate, and per cell and field with zoneout what stays
+  std::vector<Tensor> between;               // dropout: [T, B, D*H] of every layer but the last, times its output; or none
 
   int64_t zoned_fields() const { return std::count_if(zoneout.begin(), zoneout.end(), [](double rate) { return rate > 0; }); }
 };
@@ -101,6 +102,8 @@ Sizes measure(const CellKernel<T>& kernel, const Plan& plan, const Tensor& x, co
   TORCH_CHECK(plan.masks.empty() || int64_t(plan.masks.size()) == places, "got ", plan.masks.size(), " masks for ", places, " cells");
   TORCH_CHECK(plan.drops.empty() || int64_t(plan.drops.size()) == places, "got ", plan.drops.size(),
               " masks of the candidate for ", places, " cells");
+  TORCH_CHECK(plan.between.empty() || int64_t(plan.between.size()) == sizes.layers - 1, "got ", plan.between.size(),
+              " masks between ", sizes.layers, " layers");
   const int64_t zones = places * plan.zoned_fields();
   TORCH_CHECK(plan.zones.empty() || int64_t(plan.zones.size()) == zones, "got ", plan.zones.size(), " zones, expected ", zones);
   sizes.grouped = weights[0].dim() == 3;
@@ -132,6 +135,8 @@ Sizes measure(const CellKernel<T>& kernel, const Plan& plan, const Tensor& x, co
     }
     sizes.inputs.push_back(input), sizes.hiddens.push_back(hidden);
     input = hidden * sizes.directions;
+    if (!plan.between.empty() && layer + 1 < sizes.layers)
+      check(plan.between[layer], x, sizes, {sizes.steps, sizes.batch, input}, "a mask between layers");
   }
   if (lengths) {
     TORCH_CHECK(lengths->sizes() == at::IntArrayRef(shape(sizes, {sizes.batch})) && lengths->scalar_type() == at::kLong &&
@@ -258,10 +263,12 @@ std::vector<Tensor> unroll_typed(const Tensor& x, const OptionalTensor& lengths,
     }
     layers.push_back(std::move(passes));
     inputs.push_back(output);
-    if (sizes.directions > 1 || layer + 1 == sizes.layers) {  // both directions of a layer read both of the layer below
+    const bool drops = !plan.between.empty() && layer + 1 < sizes.layers;
+    if (sizes.directions > 1 || drops || layer + 1 == sizes.layers) {  // both directions of a layer read both of the layer below
       cell.forward(layers, torch_threads());
       layers.clear();
     }
+    if (drops) output.mul_(plan.between[layer]);  // nobody reads what was dropped: the states before each step lie in `saved`
   }
   std::vector<Tensor> results{inputs.back()};
   results.insert(results.end(), after.begin(), after.end());
@@ -316,12 +323,13 @@ std::vector<Tensor> unroll_backward_typed(const Tensor& grad_output, TensorList 
       }
     }
     layers.insert(layers.begin(), std::move(passes));
-    if (sizes.directions > 1 || layer == 0) {
+    if (sizes.directions > 1 || !plan.between.empty() || layer == 0) {
       cell.backward(layers, torch_threads());
       layers.clear();
     }
     grads.push_back(grad = grad_x[0]);
     for (int64_t direction = 1; direction < sizes.directions && grad.defined(); ++direction) grad.add_(grad_x[direction]);
+    if (layer && !plan.between.empty()) grad.mul_(plan.between[layer - 1]);
   }
   std::vector<Tensor> results;
   if (wants_x) results.push_back(grad);
@@ -330,28 +338,29 @@ std::vector<Tensor> unroll_backward_typed(const Tensor& grad_output, TensorList 
   return results;
 }
 
-Plan plan_of(TensorList masks, TensorList drops, TensorList zones, const std::string& cell, const c10::List<std::string>& names,
+Plan plan_of(TensorList masks, TensorList drops, TensorList zones, TensorList between, const std::string& cell, const c10::List<std::string>& names,
              at::ArrayRef<double> constants, at::ArrayRef<double> zoneout, const c10::List<bool>& reverse) {
   return {cell, {names.begin(), names.end()}, constants.vec(), zoneout.vec(), {reverse.begin(), reverse.end()},
-          contiguous(masks), contiguous(drops), contiguous(zones)};
+          contiguous(masks), contiguous(drops), contiguous(zones), contiguous(between)};
 }
 
 std::vector<Tensor> unroll_cpu(const Tensor& x, const OptionalTensor& lengths, TensorList initial, TensorList weights, TensorList masks,
-                               TensorList drops, TensorList zones, const std::string& cell, const c10::List<std::string>& names,
-                               at::ArrayRef<double> constants, at::ArrayRef<double> zoneout, const c10::List<bool>& reverse, bool save) {
+                               TensorList drops, TensorList zones, TensorList between, const std::string& cell,
+                               const c10::List<std::string>& names, at::ArrayRef<double> constants, at::ArrayRef<double> zoneout,
+                               const c10::List<bool>& reverse, at::IntArrayRef, bool save) {
   const auto typed = x.scalar_type() == at::kDouble ? unroll_typed<double> : unroll_typed<float>;
-  return typed(x, lengths, initial, weights, plan_of(masks, drops, zones, cell, names, constants, zoneout, reverse), save);
+  return typed(x, lengths, initial, weights, plan_of(masks, drops, zones, between, cell, names, constants, zoneout, reverse), save);
 }
 
 std::vector<Tensor> unroll_backward_cpu(const Tensor& grad_output, TensorList grad_final, const Tensor& x,
-                                        const OptionalTensor& lengths, TensorList weights, TensorList masks, TensorList drops,
-                                        TensorList zones, TensorList saved, const std::string& cell,
+                                        const OptionalTensor& lengths, TensorList, TensorList weights, TensorList masks, TensorList drops,
+                                        TensorList zones, TensorList between, TensorList saved, const std::string& cell,
                                         const c10::List<std::string>& names, at::ArrayRef<double> constants,
-                                        at::ArrayRef<double> zoneout, const c10::List<bool>& reverse, bool wants_x,
-                                        bool wants_states, bool wants_weights) {
+                                        at::ArrayRef<double> zoneout, const c10::List<bool>& reverse, at::IntArrayRef,
+                                        bool wants_x, bool wants_states, bool wants_weights) {
   const auto typed = x.scalar_type() == at::kDouble ? unroll_backward_typed<double> : unroll_backward_typed<float>;
   return typed(grad_output, grad_final, x, lengths, weights, saved,
-               plan_of(masks, drops, zones, cell, names, constants, zoneout, reverse), wants_x, wants_states, wants_weights);
+               plan_of(masks, drops, zones, between, cell, names, constants, zoneout, reverse), wants_x, wants_states, wants_weights);
 }
 
 int64_t saved_size(const std::string& cell, const c10::List<std::string>& names, int64_t hidden) {
@@ -364,12 +373,16 @@ int64_t states(const std::string& cell) { return cell_named<float>(cell).shape.s
 
 TORCH_LIBRARY(deep_rnn, library) {
   library.def(
-      "unroll(Tensor x, Tensor? lengths, Tensor[] initial, Tensor[] weights, Tensor[] masks, Tensor[] drops, Tensor[] zones, str cell, "
-      "str[] names, float[] constants, float[] zoneout, bool[] reverse, bool save) -> Tensor[]");
+      "unroll(Tensor x, Tensor? lengths, Tensor[] initial, Tensor[] weights, Tensor[] masks, Tensor[] drops, Tensor[] zones, Tensor[] between, "
+      "str cell, str[] names, float[] constants, float[] zoneout, bool[] reverse, int[] cells, bool save) -> Tensor[]");
   library.def(
-      "unroll_backward(Tensor grad_output, Tensor[] grad_final, Tensor x, Tensor? lengths, Tensor[] weights, Tensor[] masks, "
-      "Tensor[] drops, Tensor[] zones, Tensor[] saved, str cell, str[] names, float[] constants, float[] zoneout, bool[] reverse, "
-      "bool wants_x, bool wants_states, bool wants_weights) -> Tensor[]");
+      "unroll_backward(Tensor grad_output, Tensor[] grad_final, Tensor x, Tensor? lengths, Tensor[] initial, Tensor[] weights, "
+      "Tensor[] masks, Tensor[] drops, Tensor[] zones, Tensor[] between, Tensor[] saved, str cell, str[] names, float[] constants, float[] zoneout, "
+      "bool[] reverse, int[] cells, bool wants_x, bool wants_states, bool wants_weights) -> Tensor[]");
+  library.def(  // implemented in Python, by deep_rnn/kernels/twice.py
+      "unroll_twice(Tensor[] grads, Tensor grad_output, Tensor[] grad_final, Tensor x, Tensor? lengths, Tensor[] initial, "
+      "Tensor[] weights, Tensor[] masks, Tensor[] drops, Tensor[] zones, Tensor[] between, str[] names, float[] zoneout, bool[] reverse, "
+      "int[] cells, bool wants_x, bool wants_states, bool wants_weights) -> Tensor[]");
   library.def("saved_size(str cell, str[] names, int hidden) -> int", &deep_rnn::saved_size);
   library.def("states(str cell) -> int", &deep_rnn::states);
 }

@@ -1,0 +1,137 @@
+"""One line for a model that somebody else has written: its LSTM, GRU and RNN layers on our kernels, in place."""
+
+import functools
+from typing import Any, TypeVar
+
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from deep_rnn import torch_calls
+from deep_rnn.drop_in import GRU, LSTM, RNN, DropIn
+
+Model = TypeVar("Model", bound=nn.Module)
+LAYERS: tuple[Any, ...] = (LSTM, GRU, RNN)
+
+
+def accelerate(model: Model) -> Model:
+    """Run every torch.nn.LSTM, GRU and RNN inside a model on the fused kernels wherever these are faster.
+
+    Only the class of the layers changes, in place: parameters, buffers, hooks, the optimizers that hold the parameters
+    and the keys of checkpoints stay what they are. Results are the same up to rounding, and dropout draws the same from
+    the same seed. ``restore`` undoes it; ``explain`` says what runs each layer.
+
+    Returns:
+        The model itself.
+    """
+    for module in model.modules():
+        if why_left_alone(module) is None and not isinstance(module, DropIn):
+            module.__class__ = swapped(type(module), is_parametrized(module))
+    return model
+
+
+def restore(model: Model) -> Model:
+    """Give the layers that ``accelerate`` changed torch's own classes again, in place; returns the model."""
+    for module in model.modules():
+        if isinstance(module, DropIn):
+            module.__class__ = swapped_back(type(module), is_parametrized(module))
+    return model
+
+
+def explain(model: nn.Module) -> str:
+    """What runs each recurrent layer of a model, a line each, and why; stacks of ``DeepRNN`` say it of each layer."""
+    lines = []
+    for name, module in model.named_modules():
+        said = explain_one(module)
+        if said is not None:
+            lines += [f"{name or type(module).__name__}: {line}" for line in said.splitlines()]
+    return "\n".join(lines) or f"{type(model).__name__} has no recurrent layer of torch.nn or deep_rnn"
+
+
+def explain_one(module: nn.Module) -> str | None:
+    """What runs one module; None if it is no recurrent layer."""
+    if hasattr(module, "explain"):
+        return str(module.explain())
+    if not isinstance(module, nn.RNNBase):
+        return None
+    left_alone = why_left_alone(module)
+    if left_alone is not None:
+        return f"torch.nn ({left_alone})"
+    if not isinstance(module, DropIn):
+        return "torch.nn (deep_rnn.accelerate has not been called)"
+    states = 2 if isinstance(module, nn.LSTM) else 1
+    weights: Any = module._flat_weights
+    x = weights[0].new_empty(1, 1, module.input_size)
+    asked = torch_calls.Asked(
+        module.mode,
+        x,
+        (x,) * states,
+        weights,
+        module.bias,
+        module.num_layers,
+        module.dropout,
+        module.training,
+        module.bidirectional,
+    )
+    reason = torch_calls.why_torch(asked)
+    if reason is not None:
+        return f"torch.nn ({reason})"
+    return "fused" + (
+        "" if isinstance(module, nn.LSTM) else " (calls of a step or a few go to torch.nn, which starts quicker)"
+    )
+
+
+def why_left_alone(module: nn.Module) -> str | None:
+    """Why ``accelerate`` changes nothing about a module, or None."""
+    kind = next((one.torchs for one in LAYERS if isinstance(module, one.torchs)), None)
+    if kind is None:
+        return "no torch.nn.LSTM, GRU or RNN"
+    if type(module).forward is not kind.forward and not isinstance(module, DropIn):
+        return f"{type(module).__name__} has a forward of its own"
+    return None
+
+
+def base_of(cls: type) -> Any:
+    """Our layer for a class of torch.nn, or a subclass of one."""
+    return next(one for one in LAYERS if issubclass(cls, one.torchs))
+
+
+def swapped(cls: type, parametrized: bool) -> type:
+    """The class to give a module of class ``cls``.
+
+    The class of a parametrised module is its own, made by torch.nn.utils.parametrize on top of the one it had; a
+    parametrisation that is removed looks for that below it.
+    """
+    if parametrized:
+        return on_top_of(swapped(cls.__mro__[1], False), cls)
+    return base_of(cls) if cls in [one.torchs for one in LAYERS] else subclass(cls)
+
+
+def swapped_back(cls: type, parametrized: bool) -> type:
+    """The class that a module of class ``cls`` had before ``accelerate``, or that is torch's counterpart."""
+    if parametrized:
+        return on_top_of(swapped_back(cls.__mro__[1], False), cls)
+    return cls.__dict__.get("original") or base_of(cls).torchs
+
+
+def on_top_of(base: type, cls: type) -> type:
+    """A class like ``cls`` on another base."""
+    own = {name: value for name, value in vars(cls).items() if name not in ("__dict__", "__weakref__")}
+    return type(base)(cls.__name__, (base,), own)
+
+
+@functools.cache
+def subclass(cls: type) -> type:
+    """Somebody's subclass of a torch.nn layer, without a ``forward`` of its own, on our kernels."""
+    base = base_of(cls)
+    return type(base)(cls.__name__, (base, cls), {"original": cls, "torchs": cls, "__reduce_ex__": reduce_subclass})
+
+
+def reduce_subclass(module: Any, protocol: Any) -> Any:
+    """Pickle and copy a module whose class is made by ``subclass``."""
+    return new_of_subclass, (type(module).original,), module.__getstate__()
+
+
+def new_of_subclass(cls: type) -> Any:
+    """An empty module of the class that ``subclass`` makes of ``cls``."""
+    made = subclass(cls)
+    return made.__new__(made)
