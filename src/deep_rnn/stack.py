@@ -1,7 +1,7 @@
 """DeepRNN: recurrent layers of any cell, width, link and direction stacked into one module."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,35 +9,18 @@ from torch.nn.utils.rnn import PackedSequence
 
 from deep_rnn import state as states_of
 from deep_rnn.cells import Cell
-from deep_rnn.dropout import LayerNoise, Rates, drop_outputs
+from deep_rnn.dropout import Rates
+from deep_rnn.explanation import explain
 from deep_rnn.interop import keras as interop_keras
 from deep_rnn.interop import torch as interop_torch
-from deep_rnn.kernels import BACKENDS, Call, Choices, choose, pick, unroll
-from deep_rnn.kernels.sequence import mask_padding, reverse_valid
-from deep_rnn.kernels.tracing import in_graph, under_vmap
-from deep_rnn.layer import Layer, merge_directions, merged_size
+from deep_rnn.kernels import BACKENDS, Choices
+from deep_rnn.layer import Layer, merged_size
 from deep_rnn.links import LINKS, Dense, NoLink
 from deep_rnn.naming import check_name
 from deep_rnn.norms import NORMS, PLACES, norm_of
 from deep_rnn.packing import pack_like, unpack
+from deep_rnn.running import StackNoise, run
 from deep_rnn.specification import build_cells, per_layer
-
-StackNoise = tuple[Any, ...]  # one LayerNoise a layer; a pair of such tuples for a stack that runs both ways as a whole
-
-
-class Start(NamedTuple):
-    """What one layer begins a forward call with."""
-
-    states: tuple[Any, ...]
-    noise: LayerNoise | None
-
-
-class Run(NamedTuple):
-    """What a forward call leaves: the stack's output, every layer's own output [T, B, F], and where the state ended."""
-
-    output: Tensor
-    layers: tuple[Tensor, ...]
-    state: tuple[Any, ...]
 
 
 class DeepRNN(nn.Module):
@@ -210,14 +193,14 @@ class DeepRNN(nn.Module):
             if lengths is not None:
                 raise ValueError("a PackedSequence brings its own lengths")
             padded, own_lengths = unpack(x)
-            result = self.run(padded, state, own_lengths, noise)
+            result = run(self, padded, state, own_lengths, noise)
             return pack_like(result.output, x), result.state
         if x.dim() == 2:
             one = None if state is None else states_of.map_state(lambda value: value.unsqueeze(0), state)
             count = None if lengths is None else torch.as_tensor(lengths).reshape(1)
-            result = self.run(x.unsqueeze(1), one, count, noise)
+            result = run(self, x.unsqueeze(1), one, count, noise)
             return result.output.squeeze(1), states_of.map_state(lambda value: value.squeeze(0), result.state)
-        result = self.run(self.time_major(x), state, lengths, noise)
+        result = run(self, self.time_major(x), state, lengths, noise)
         return self.time_major(result.output), result.state
 
     def layer_outputs(
@@ -228,7 +211,7 @@ class DeepRNN(nn.Module):
         noise: StackNoise | None = None,
     ) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
         """``forward`` on a batch, but every layer's own output h^l (before dropout and link), in the layout of x."""
-        result = self.run(self.time_major(x), state, lengths, noise, layer_by_layer=True)
+        result = run(self, self.time_major(x), state, lengths, noise, layer_by_layer=True)
         return tuple(self.time_major(output) for output in result.layers), result.state
 
     def step(
@@ -244,61 +227,8 @@ class DeepRNN(nn.Module):
         if x.dim() == 1:
             output, ended = self(x.unsqueeze(0), state, noise=noise)
             return output.squeeze(0), ended
-        result = self.run(x.unsqueeze(0), state, None, noise)
+        result = run(self, x.unsqueeze(0), state, None, noise)
         return result.output.squeeze(0), result.state
-
-    def run(
-        self,
-        x: Tensor,
-        state: Sequence[Any] | None,
-        lengths: Tensor | Sequence[int] | None,
-        noise: StackNoise | None,
-        layer_by_layer: bool = False,
-    ) -> Run:
-        """``forward`` on time-major batches [T, B, I]; every layer's output is there only if run layer by layer."""
-        lengths = self.checked_lengths(lengths, self.checked(x))
-        if self.mirror is None:
-            return self.run_stack(x, state, lengths, noise, layer_by_layer)
-        states = (None, None) if state is None else states_of.split_pairs(state, self.num_layers)
-        noises = (None, None) if noise is None else noise
-        forward = self.run_stack(x, states[0], lengths, noises[0], layer_by_layer)
-        turned = self.mirror.run_stack(reverse_valid(x, lengths), states[1], lengths, noises[1], layer_by_layer)
-        pairs = zip((forward.output, *forward.layers), (turned.output, *turned.layers), strict=True)
-        output, *outputs = (merge_directions((one, reverse_valid(two, lengths)), self.merge) for one, two in pairs)
-        ended = (states_of.Ended(one, two) for one, two in zip(forward.state, turned.state, strict=True))
-        return Run(output, tuple(outputs), tuple(ended))
-
-    def run_stack(
-        self,
-        x: Tensor,
-        state: Sequence[Any] | None,
-        lengths: Tensor | None,
-        noise: StackNoise | None,
-        layer_by_layer: bool,
-    ) -> Run:
-        """This stack's own layers: all in one call of a backend where one can, else one by one."""
-        starts = self.starts(x.shape[1], state, noise)
-        whole = None if layer_by_layer else self.whole_call(x, lengths, starts)
-        chosen = None if whole is None else self.choices.choose(whole, self._backend)
-        if whole is not None and chosen is not None:
-            backend = BACKENDS[chosen]
-            result = backend.run(whole._replace(x=mask_padding(x, lengths)) if backend.reads_padding else whole)
-            return Run(result.output, (), states_of.to_outer(result.states))
-        below = mask_padding(x, lengths)
-        outputs: list[Tensor] = []
-        ended: list[tuple[Any, ...]] = []
-        for layer, link, norm, start in zip(self.layers, self.links, self.norms, starts, strict=True):
-            read = norm(below) if self.norm_place == "pre" else below
-            result = unroll(layer.call(read, start.states, lengths, start.noise, self.recompute), self.backend)
-            outputs.append(layer.merged(result.output))
-            ended += result.states
-            locked = None if start.noise is None else start.noise.output
-            linked = link(below, drop_outputs(outputs[-1], locked, layer.rates.dropout, self.training))
-            below = norm(linked) if self.norm_place == "post" else linked
-        output = below[..., self.input_size :] if self.carries_input else below
-        if self.link != "none" or self.norm != "none":
-            output = mask_padding(output, lengths)  # projections and biases speak at padded steps too
-        return Run(output, tuple(outputs), states_of.to_outer(tuple(ended)))
 
     # --- state and noise ----------------------------------------------------------------------------------------------
 
@@ -371,30 +301,7 @@ class DeepRNN(nn.Module):
         Raises:
             ValueError: if the backend that was asked for cannot.
         """
-        if x is None:
-            x = next(self.parameters()).new_zeros(10, 1, self.input_size)
-        else:
-            x = x.unsqueeze(1) if x.dim() == 2 else self.time_major(x)
-        lengths = self.checked_lengths(lengths, self.checked(x))
-        with torch.random.fork_rng():  # the noise of a training stack is drawn to be looked at only
-            own = self.explain_stack(x, lengths)
-            if self.mirror is None:
-                return own
-            return f"forward stack\n{own}\nbackward stack\n{self.mirror.explain_stack(x, lengths)}"
-
-    def explain_stack(self, x: Tensor, lengths: Tensor | None) -> str:
-        """``explain`` for this stack's own layers."""
-        starts = self.starts(x.shape[1], None, None)
-        whole = self.whole_call(x, lengths, starts)
-        if whole is not None and self.num_layers > 1 and choose(whole, self.backend)[0] is not None:
-            name, reason = pick(whole, self.backend)
-            return f"layers 0-{self.num_layers - 1} in one call: {name} ({reason})"
-        lines = []
-        for index, (layer, start) in enumerate(zip(self.layers, starts, strict=True)):
-            below = x.new_empty(*x.shape[:2], layer.cell.input_size)
-            name, reason = pick(layer.call(below, start.states, lengths, start.noise, self.recompute), self.backend)
-            lines.append(f"layer {index}: {name} ({reason})")
-        return "\n".join(lines)
+        return explain(self, x, lengths)
 
     def has_nothing_between(self) -> bool:
         """Whether nothing happens between the layers but what a backend that runs them all sees."""
@@ -403,79 +310,12 @@ class DeepRNN(nn.Module):
         read_both = len(self.layers[0].cells) == 1 or self.merge == "concat"
         return bare and read_both and len(set(rates[:-1])) <= 1 and rates[-1] == 0
 
-    def whole_call(self, x: Tensor, lengths: Tensor | None, starts: list[Start]) -> Call | None:
-        """All layers as one call, or None where something happens between them that a backend does not see."""
-        if not self.is_plain or any(start.noise is not None and start.noise.output is not None for start in starts):
-            return None
-        layers = list(self.layers)
-        noisy = starts[0].noise is not None
-        return Call(
-            layers=tuple([tuple(layer.cells) for layer in layers]),
-            x=x,
-            states=tuple([start.states for start in starts]),
-            lengths=lengths,
-            noises=tuple([layer.noises(start.noise) for layer, start in zip(layers, starts, strict=True)])
-            if noisy
-            else (),
-            zoneout=layers[0].zoneout,
-            dropout=layers[0].rates.dropout if len(layers) > 1 else 0.0,
-            training=self.training,
-            recompute=self.recompute,
-        )
-
-    def starts(self, batch_size: int, state: Sequence[Any] | None, noise: StackNoise | None) -> list[Start]:
-        """Initial states and noise of every layer for one forward call."""
-        layers = list(self.layers)
-        if noise is None and self.training and any(layer.is_noisy for layer in layers):
-            noise = tuple(layer.draw_noise(batch_size) for layer in layers)
-        if noise is not None and len(noise) != self.num_layers:
-            raise ValueError(f"noise was drawn for {len(noise)} layers; this stack has {self.num_layers}")
-        if state is None:
-            states = tuple([layer.initial_state(batch_size) for layer in layers])
-        else:
-            states = states_of.to_inner(state, layers, batch_size)
-        return [Start(states[k], None if noise is None else noise[k]) for k in range(self.num_layers)]
-
-    # --- layout and checks --------------------------------------------------------------------------------------------
+    # --- layout -------------------------------------------------------------------------------------------------------
 
     def time_major(self, x: Tensor) -> Tensor:
         """[B, T, *] <-> [T, B, *] where the stack is batch_first."""
         return x.transpose(0, 1) if self.batch_first and x.dim() > 1 else x
 
-    def checked(self, x: Tensor) -> Tensor:
-        """x [T, B, I] itself, after a look at its shape."""
-        if x.dim() != 3 or x.shape[-1] != self.input_size:
-            layout = "[batch, time, input_size]" if self.batch_first else "[time, batch, input_size]"
-            found = list(self.time_major(x).shape)
-            raise ValueError(f"x must be {layout} with input_size={self.input_size}, not {found}")
-        return x
-
-    @staticmethod
-    def checked_lengths(lengths: Tensor | Sequence[int] | None, x: Tensor) -> Tensor | None:
-        """Lengths as int64 [B] on x's device, None where all are whole (a padded batch without padding costs no more).
-
-        Values are looked at only where that needs no wait for a GPU.
-        """
-        if lengths is None:
-            return None
-        lengths = torch.as_tensor(lengths)
-        if lengths.numel() and (lengths.is_floating_point() or lengths.dtype == torch.bool):
-            raise ValueError(f"lengths must be whole numbers, not {lengths.dtype}")
-        if lengths.shape != (x.shape[1],):
-            raise ValueError(f"lengths must have shape [{x.shape[1]}], one a sequence, not {list(lengths.shape)}")
-        if can_look(lengths):
-            shortest, longest = (int(value) for value in lengths.aminmax())
-            if not 0 <= shortest <= longest <= x.shape[0]:
-                raise ValueError(f"lengths must be from 0 to {x.shape[0]}, not {shortest} to {longest}")
-            if shortest == x.shape[0]:
-                return None
-        return lengths.to(x.device, torch.int64)
-
     def extra_repr(self) -> str:
         """What its layers do not show."""
         return f"{self.input_size}, output_size={self.output_size}, link={self.link}, backend={self.backend}"
-
-
-def can_look(values: Tensor) -> bool:
-    """Whether values can be read without waiting for a GPU or breaking a traced graph or a mapped function."""
-    return values.device.type == "cpu" and values.numel() > 0 and not in_graph() and not under_vmap()

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deep_rnn.dropout import check_rate, drop_outputs, drop_words, mask
+from deep_rnn.inputs import can_look
 from deep_rnn.kernels.sequence import last_valid, valid_steps
 from deep_rnn.kernels.tracing import in_graph, transformed
 from deep_rnn.naming import check_name
-from deep_rnn.stack import DeepRNN, can_look
+from deep_rnn.stack import DeepRNN
 
 POOLINGS = ("last", "max", "mean", "attention")
 

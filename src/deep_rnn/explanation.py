@@ -1,0 +1,40 @@
+"""Which backend runs a stack, layer by layer, and why."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deep_rnn.inputs import checked_input, checked_lengths
+from deep_rnn.kernels import choose, pick
+from deep_rnn.running import beginnings, whole_call
+
+
+def explain(rnn: Any, x: Tensor | None = None, lengths: Tensor | Sequence[int] | None = None) -> str:
+    """``DeepRNN.explain``: a line for each layer, or one where a backend runs them all in one call."""
+    if x is None:
+        x = next(rnn.parameters()).new_zeros(10, 1, rnn.input_size)
+    else:
+        x = x.unsqueeze(1) if x.dim() == 2 else rnn.time_major(x)
+    lengths = checked_lengths(lengths, checked_input(x, rnn.input_size, rnn.batch_first))
+    with torch.random.fork_rng():  # the noise of a training stack is drawn to be looked at only
+        own = explain_layers(rnn, x, lengths)
+        if rnn.mirror is None:
+            return own
+        return f"forward stack\n{own}\nbackward stack\n{explain_layers(rnn.mirror, x, lengths)}"
+
+
+def explain_layers(rnn: Any, x: Tensor, lengths: Tensor | None) -> str:
+    """``explain`` for the layers of one stack."""
+    begun = beginnings(rnn, x.shape[1], None, None)
+    whole = whole_call(rnn, x, lengths, begun)
+    if whole is not None and rnn.num_layers > 1 and choose(whole, rnn.backend)[0] is not None:
+        name, reason = pick(whole, rnn.backend)
+        return f"layers 0-{rnn.num_layers - 1} in one call: {name} ({reason})"
+    lines = []
+    for index, (layer, one) in enumerate(zip(rnn.layers, begun, strict=True)):
+        below = x.new_empty(*x.shape[:2], layer.cell.input_size)
+        name, reason = pick(layer.call(below, one.states, lengths, one.noise, rnn.recompute), rnn.backend)
+        lines.append(f"layer {index}: {name} ({reason})")
+    return "\n".join(lines)

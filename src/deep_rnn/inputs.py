@@ -1,0 +1,52 @@
+"""What a stack is called with: checks of x and lengths, each answered in one line."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from deep_rnn.kernels.tracing import in_graph, under_vmap
+
+
+def checked_input(x: Tensor, input_size: int, batch_first: bool) -> Tensor:
+    """x [T, B, I] itself, after a look at its shape.
+
+    Args:
+        batch_first: how the caller knows it, for the message.
+    Raises:
+        ValueError: for any other shape.
+    """
+    if x.dim() != 3 or x.shape[-1] != input_size:
+        layout = "[batch, time, input_size]" if batch_first else "[time, batch, input_size]"
+        found = list((x.transpose(0, 1) if batch_first and x.dim() > 1 else x).shape)
+        raise ValueError(f"x must be {layout} with input_size={input_size}, not {found}")
+    return x
+
+
+def checked_lengths(lengths: Tensor | Sequence[int] | None, x: Tensor) -> Tensor | None:
+    """Lengths as int64 [B] on x's device, None where all are whole (a padded batch without padding costs no more).
+
+    Values are looked at only where that needs no wait for a GPU.
+
+    Raises:
+        ValueError: for lengths of another shape or kind, or out of range.
+    """
+    if lengths is None:
+        return None
+    lengths = torch.as_tensor(lengths)
+    if lengths.numel() and (lengths.is_floating_point() or lengths.dtype == torch.bool):
+        raise ValueError(f"lengths must be whole numbers, not {lengths.dtype}")
+    if lengths.shape != (x.shape[1],):
+        raise ValueError(f"lengths must have shape [{x.shape[1]}], one a sequence, not {list(lengths.shape)}")
+    if can_look(lengths):
+        shortest, longest = (int(value) for value in lengths.aminmax())
+        if not 0 <= shortest <= longest <= x.shape[0]:
+            raise ValueError(f"lengths must be from 0 to {x.shape[0]}, not {shortest} to {longest}")
+        if shortest == x.shape[0]:
+            return None
+    return lengths.to(x.device, torch.int64)
+
+
+def can_look(values: Tensor) -> bool:
+    """Whether values can be read without waiting for a GPU or breaking a traced graph or a mapped function."""
+    return values.device.type == "cpu" and values.numel() > 0 and not in_graph() and not under_vmap()

@@ -1,0 +1,118 @@
+"""One forward call of a stack on a time-major batch: all its layers in one call of a backend, or one after another."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from deep_rnn import state as states_of
+from deep_rnn.dropout import LayerNoise, drop_outputs
+from deep_rnn.inputs import checked_input, checked_lengths
+from deep_rnn.kernels import BACKENDS, Call, unroll
+from deep_rnn.kernels.sequence import mask_padding, reverse_valid
+from deep_rnn.layer import merge_directions
+
+StackNoise = tuple[Any, ...]  # one LayerNoise a layer; a pair of such tuples for a stack that runs both ways as a whole
+
+
+class Beginning(NamedTuple):
+    """What one layer begins a forward call with."""
+
+    states: tuple[Any, ...]
+    noise: LayerNoise | None
+
+
+class Run(NamedTuple):
+    """What a forward call leaves: the stack's output, every layer's own output [T, B, F], and where the state ended."""
+
+    output: Tensor
+    layers: tuple[Tensor, ...]
+    state: tuple[Any, ...]
+
+
+def run(
+    rnn: Any,
+    x: Tensor,
+    state: Sequence[Any] | None,
+    lengths: Tensor | Sequence[int] | None,
+    noise: StackNoise | None,
+    layer_by_layer: bool = False,
+) -> Run:
+    """``DeepRNN.forward`` on time-major batches [T, B, I]; every layer's output is there only if run layer by layer."""
+    lengths = checked_lengths(lengths, checked_input(x, rnn.input_size, rnn.batch_first))
+    if rnn.mirror is None:
+        return run_layers(rnn, x, state, lengths, noise, layer_by_layer)
+    states = (None, None) if state is None else states_of.split_pairs(state, rnn.num_layers)
+    noises = (None, None) if noise is None else noise
+    forward = run_layers(rnn, x, states[0], lengths, noises[0], layer_by_layer)
+    turned = run_layers(rnn.mirror, reverse_valid(x, lengths), states[1], lengths, noises[1], layer_by_layer)
+    pairs = zip((forward.output, *forward.layers), (turned.output, *turned.layers), strict=True)
+    output, *outputs = (merge_directions((one, reverse_valid(two, lengths)), rnn.merge) for one, two in pairs)
+    ended = (states_of.Ended(one, two) for one, two in zip(forward.state, turned.state, strict=True))
+    return Run(output, tuple(outputs), tuple(ended))
+
+
+def run_layers(
+    rnn: Any,
+    x: Tensor,
+    state: Sequence[Any] | None,
+    lengths: Tensor | None,
+    noise: StackNoise | None,
+    layer_by_layer: bool,
+) -> Run:
+    """This stack's own layers: all in one call of a backend where one can, else one by one."""
+    begun = beginnings(rnn, x.shape[1], state, noise)
+    whole = None if layer_by_layer else whole_call(rnn, x, lengths, begun)
+    chosen = None if whole is None else rnn.choices.choose(whole, rnn._backend)
+    if whole is not None and chosen is not None:
+        backend = BACKENDS[chosen]
+        result = backend.run(whole._replace(x=mask_padding(x, lengths)) if backend.reads_padding else whole)
+        return Run(result.output, (), states_of.to_outer(result.states))
+    below = mask_padding(x, lengths)
+    outputs: list[Tensor] = []
+    ended: list[tuple[Any, ...]] = []
+    for layer, link, norm, one in zip(rnn.layers, rnn.links, rnn.norms, begun, strict=True):
+        read = norm(below) if rnn.norm_place == "pre" else below
+        result = unroll(layer.call(read, one.states, lengths, one.noise, rnn.recompute), rnn.backend)
+        outputs.append(layer.merged(result.output))
+        ended += result.states
+        locked = None if one.noise is None else one.noise.output
+        linked = link(below, drop_outputs(outputs[-1], locked, layer.rates.dropout, rnn.training))
+        below = norm(linked) if rnn.norm_place == "post" else linked
+    output = below[..., rnn.input_size :] if rnn.carries_input else below
+    if rnn.link != "none" or rnn.norm != "none":
+        output = mask_padding(output, lengths)  # projections and biases speak at padded steps too
+    return Run(output, tuple(outputs), states_of.to_outer(tuple(ended)))
+
+
+def whole_call(rnn: Any, x: Tensor, lengths: Tensor | None, begun: list[Beginning]) -> Call | None:
+    """All layers as one call, or None where something happens between them that a backend does not see."""
+    if not rnn.is_plain or any(one.noise is not None and one.noise.output is not None for one in begun):
+        return None
+    layers = list(rnn.layers)
+    noisy = begun[0].noise is not None
+    return Call(
+        layers=tuple([tuple(layer.cells) for layer in layers]),
+        x=x,
+        states=tuple([one.states for one in begun]),
+        lengths=lengths,
+        noises=tuple([layer.noises(one.noise) for layer, one in zip(layers, begun, strict=True)]) if noisy else (),
+        zoneout=layers[0].zoneout,
+        dropout=layers[0].rates.dropout if len(layers) > 1 else 0.0,
+        training=rnn.training,
+        recompute=rnn.recompute,
+    )
+
+
+def beginnings(rnn: Any, batch_size: int, state: Sequence[Any] | None, noise: StackNoise | None) -> list[Beginning]:
+    """Initial states and noise of every layer for one forward call."""
+    layers = list(rnn.layers)
+    if noise is None and rnn.training and any(layer.is_noisy for layer in layers):
+        noise = tuple(layer.draw_noise(batch_size) for layer in layers)
+    if noise is not None and len(noise) != rnn.num_layers:
+        raise ValueError(f"noise was drawn for {len(noise)} layers; this stack has {rnn.num_layers}")
+    if state is None:
+        states = tuple([layer.initial_state(batch_size) for layer in layers])
+    else:
+        states = states_of.to_inner(state, layers, batch_size)
+    return [Beginning(states[k], None if noise is None else noise[k]) for k in range(rnn.num_layers)]
