@@ -8,6 +8,7 @@ from deep_rnn.accelerate import accelerate, explain, restore
 from deep_rnn.cells import CELLS, Cell, HiddenState, Noise, register
 from deep_rnn.drop_in import GRU, LSTM, RNN
 from deep_rnn.stack import DeepRNN
+from deep_rnn.state import StackState
 
 __all__ = [
     "CELLS",
@@ -18,6 +19,7 @@ __all__ = [
     "DeepRNN",
     "HiddenState",
     "Noise",
+    "StackState",
     "accelerate",
     "explain",
     "register",

@@ -27,13 +27,13 @@ class Run(NamedTuple):
 
     output: Tensor
     layers: tuple[Tensor, ...]
-    state: tuple[Any, ...]
+    state: states_of.StackState
 
 
 def run(
     rnn: Any,
     x: Tensor,
-    state: Sequence[Any] | None,
+    state: Any,
     lengths: Tensor | Sequence[int] | None,
     noise: StackNoise | None,
     layer_by_layer: bool = False,
@@ -42,20 +42,20 @@ def run(
     lengths = checked_lengths(lengths, checked_input(x, rnn.input_size, rnn.batch_first))
     if rnn.mirror is None:
         return run_layers(rnn, x, state, lengths, noise, layer_by_layer)
-    states = (None, None) if state is None else states_of.split_pairs(state, rnn.num_layers)
+    states = (None, None) if state is None else states_of.split_pairs(state, list(rnn.layers))
     noises = (None, None) if noise is None else noise
     forward = run_layers(rnn, x, states[0], lengths, noises[0], layer_by_layer)
     turned = run_layers(rnn.mirror, reverse_valid(x, lengths), states[1], lengths, noises[1], layer_by_layer)
     pairs = zip((forward.output, *forward.layers), (turned.output, *turned.layers), strict=True)
     output, *outputs = (merge_directions((one, reverse_valid(two, lengths)), rnn.merge) for one, two in pairs)
-    ended = (states_of.Ended(one, two) for one, two in zip(forward.state, turned.state, strict=True))
-    return Run(output, tuple(outputs), tuple(ended))
+    ended = zip(forward.state.layers, turned.state.layers, strict=True)
+    return Run(output, tuple(outputs), states_of.StackState(tuple(states_of.Ended(*pair) for pair in ended)))
 
 
 def run_layers(
     rnn: Any,
     x: Tensor,
-    state: Sequence[Any] | None,
+    state: Any,
     lengths: Tensor | None,
     noise: StackNoise | None,
     layer_by_layer: bool,
@@ -104,7 +104,7 @@ def whole_call(rnn: Any, x: Tensor, lengths: Tensor | None, begun: list[Beginnin
     )
 
 
-def beginnings(rnn: Any, batch_size: int, state: Sequence[Any] | None, noise: StackNoise | None) -> list[Beginning]:
+def beginnings(rnn: Any, batch_size: int, state: Any, noise: StackNoise | None) -> list[Beginning]:
     """Initial states and noise of every layer for one forward call."""
     layers = list(rnn.layers)
     if noise is None and rnn.training and any(layer.is_noisy for layer in layers):

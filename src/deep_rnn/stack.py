@@ -21,15 +21,17 @@ from deep_rnn.norms import NORMS, PLACES, norm_of
 from deep_rnn.packing import pack_like, unpack
 from deep_rnn.running import StackNoise, run
 from deep_rnn.specification import build_cells, per_layer
+from deep_rnn.state import StackState
 
 
 class DeepRNN(nn.Module):
     """A deep recurrent network: h_t^l = cell^l(h_t^{l-1}, h_{t-1}^l), with links between the layers.
 
     Called like torch.nn.LSTM: ``output, state = rnn(x, state=None, lengths=None)`` with x [T, B, I] (or [B, T, I] with
-    ``batch_first``, [T, I] unbatched, or a PackedSequence) and output [T, B, ``rnn.output_size``]. The state is a tuple
-    with one entry a layer, a pair when bidirectional; ``state_to_torch`` and ``state_from_torch`` convert. State passed
-    in is used and never changed, so a sequence run in chunks equals the whole (one direction, noise off or handed on).
+    ``batch_first``, [T, I] unbatched, or a PackedSequence) and output [T, B, ``rnn.output_size``]. The state is a
+    ``StackState`` with one entry a layer, a pair when bidirectional; ``state_to_torch`` and ``state_from_torch``
+    convert. State passed in is used and never changed, so a sequence run in chunks equals the whole (one direction,
+    noise off or handed on).
 
     Args:
         input_size: I, features of one input step.
@@ -173,15 +175,16 @@ class DeepRNN(nn.Module):
     def forward(
         self,
         x: Tensor | PackedSequence,
-        state: Sequence[Any] | None = None,
+        state: StackState | Sequence[Any] | None = None,
         lengths: Tensor | Sequence[int] | None = None,
         noise: StackNoise | None = None,
-    ) -> tuple[Any, tuple[Any, ...]]:
+    ) -> tuple[Any, StackState]:
         """Run the stack over a batch of sequences.
 
         Args:
             x: [T, B, I]; [B, T, I] with batch_first; [T, I] unbatched; or a PackedSequence.
-            state: one entry a layer as returned before, tensors [B, H] ([H] unbatched); None: the initial state.
+            state: as returned before, or a tuple with one entry a layer, tensors [B, H] ([H] unbatched); None: begin
+                with ``initial_state``.
             lengths: [B] valid steps of each sequence, 0 to T; what stands behind them changes nothing.
             noise: masks from ``draw_noise``, to use the same again; None draws new ones in training.
         Returns:
@@ -196,7 +199,7 @@ class DeepRNN(nn.Module):
             result = run(self, padded, state, own_lengths, noise)
             return pack_like(result.output, x), result.state
         if x.dim() == 2:
-            one = None if state is None else states_of.map_state(lambda value: value.unsqueeze(0), state)
+            one = None if state is None else states_of.batched(state, list(self.layers), self.mirror is not None)
             count = None if lengths is None else torch.as_tensor(lengths).reshape(1)
             result = run(self, x.unsqueeze(1), one, count, noise)
             return result.output.squeeze(1), states_of.map_state(lambda value: value.squeeze(0), result.state)
@@ -206,17 +209,17 @@ class DeepRNN(nn.Module):
     def layer_outputs(
         self,
         x: Tensor,
-        state: Sequence[Any] | None = None,
+        state: StackState | Sequence[Any] | None = None,
         lengths: Tensor | Sequence[int] | None = None,
         noise: StackNoise | None = None,
-    ) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
+    ) -> tuple[tuple[Tensor, ...], StackState]:
         """``forward`` on a batch, but every layer's own output h^l (before dropout and link), in the layout of x."""
         result = run(self, self.time_major(x), state, lengths, noise, layer_by_layer=True)
         return tuple(self.time_major(output) for output in result.layers), result.state
 
     def step(
-        self, x: Tensor, state: Sequence[Any] | None = None, noise: StackNoise | None = None
-    ) -> tuple[Tensor, tuple[Any, ...]]:
+        self, x: Tensor, state: StackState | Sequence[Any] | None = None, noise: StackNoise | None = None
+    ) -> tuple[Tensor, StackState]:
         """One time step, x [B, I] (or [I]) -> output [B, output_size] and the state after it: the stack as a cell.
 
         Raises:
@@ -232,11 +235,13 @@ class DeepRNN(nn.Module):
 
     # --- state and noise ----------------------------------------------------------------------------------------------
 
-    def initial_state(self, batch_size: int) -> tuple[Any, ...]:
+    def initial_state(self, batch_size: int) -> StackState:
         """The state before the first step, as ``forward`` takes it: zeros, or what was learned."""
         states = tuple(layer.initial_state(batch_size) for layer in self.layers)
         own = tuple(directions[0] if len(directions) == 1 else directions for directions in states)
-        return own if self.mirror is None else tuple(zip(own, self.mirror.initial_state(batch_size), strict=True))
+        if self.mirror is not None:
+            own = tuple(zip(own, self.mirror.initial_state(batch_size).layers, strict=True))
+        return StackState(own)
 
     def draw_noise(self, batch_size: int) -> StackNoise:
         """Masks that hold for a whole sequence (locked, recurrent, candidate, weights), to be handed to ``forward``."""
@@ -244,7 +249,7 @@ class DeepRNN(nn.Module):
         return own if self.mirror is None else (own, self.mirror.draw_noise(batch_size))
 
     @staticmethod
-    def detach(state: tuple[Any, ...]) -> tuple[Any, ...]:
+    def detach(state: Any) -> Any:
         """The state cut from its history, for truncated back-propagation."""
         return states_of.detach(state)
 
@@ -257,11 +262,11 @@ class DeepRNN(nn.Module):
         return [one + other for one, other in zip(own, self.mirror.levels(), strict=True)]
 
     @staticmethod
-    def state_to_torch(state: tuple[Any, ...]) -> Any:
+    def state_to_torch(state: Any) -> Any:
         """A state as torch.nn has it: h [L*D, B, H], or (h, c)."""
         return states_of.to_torch(state)
 
-    def state_from_torch(self, state: Any) -> tuple[Any, ...]:
+    def state_from_torch(self, state: Any) -> StackState:
         """torch.nn's h, or (h, c), as a state of this stack."""
         return states_of.from_torch(state, self.layers[0].cell.State, self.num_layers, 1 + self.bidirectional)
 

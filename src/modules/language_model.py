@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from deep_rnn.dropout import check_rate, drop_outputs, mask
 from deep_rnn.kernels.linear_cross_entropy import linear_cross_entropy
 from deep_rnn.stack import DeepRNN
+from deep_rnn.state import StackState
 from src.modules.sequence import Embedding, SequenceEncoder
 
 INIT_RANGE = 0.1
@@ -20,7 +21,7 @@ class Reading(NamedTuple):
 
     output: Tensor  # [T, B, F] of the stack
     features: Tensor  # [T, B, F], the outputs after dropout: what the decoder reads
-    state: tuple[Any, ...]  # of the stack after the last step
+    state: StackState  # of the stack after the last step
 
 
 class LanguageModel(SequenceEncoder):
@@ -106,7 +107,7 @@ class LanguageModel(SequenceEncoder):
             hidden = hidden.to(self.embedding.weight.dtype)
             return self.decoder.log_prob(hidden) if self.cutoffs else self.decoder(hidden).log_softmax(-1)
 
-    def step(self, ids: Tensor, state: Any = None) -> tuple[Tensor, tuple[Any, ...]]:
+    def step(self, ids: Tensor, state: Any = None) -> tuple[Tensor, StackState]:
         """One token of each of B texts, ids [B] -> [B, V] log p of the one after it, and the state: its cost is
         that of one step, however long the text is."""
         output, state = self.rnn.step(self.embedding(ids), state)
@@ -114,7 +115,7 @@ class LanguageModel(SequenceEncoder):
 
 
 @torch.inference_mode()
-def read_prompt(model: LanguageModel, ids: Tensor, chunk: int = 1024) -> tuple[Tensor, tuple[Any, ...]]:
+def read_prompt(model: LanguageModel, ids: Tensor, chunk: int = 1024) -> tuple[Tensor, StackState]:
     """Read ids [T], at least one, ``chunk`` at a time -> [1, V] log p of the token after them, and the state."""
     state: Any = None
     for part in ids[:, None].split(chunk):

@@ -13,6 +13,7 @@ from deep_rnn.kernels.sequence import last_valid, valid_steps
 from deep_rnn.kernels.tracing import in_graph, transformed
 from deep_rnn.naming import check_name
 from deep_rnn.stack import DeepRNN
+from deep_rnn.state import StackState
 
 POOLINGS = ("last", "max", "mean", "attention")
 
@@ -175,7 +176,7 @@ class SequenceEncoder(nn.Module):
         self.input_dropout = check_rate("input_dropout", input_dropout)
         self.rnn = rnn
 
-    def read(self, inputs: Tensor, lengths: Tensor | None = None, state: Any = None) -> tuple[Tensor, tuple[Any, ...]]:
+    def read(self, inputs: Tensor, lengths: Tensor | None = None, state: Any = None) -> tuple[Tensor, StackState]:
         """Ids [T, B] or numbers [T, B, E], lengths [B] and the stack's state -> the stack's outputs [T, B, F] and its
         state afterwards."""
         embedded = inputs if self.embedding is None else self.embedding(inputs)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deep_rnn import StackState
 from src.errors import FolderGoneError, RequestError
 from src.files import atomic_file
 
@@ -80,6 +81,8 @@ def to_plain(value: Any) -> Any:
         return value.detach().to("cpu")
     if isinstance(value, dict):
         return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, StackState):
+        return to_plain(value.layers)
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
     if value is None or isinstance(value, str | int | float | bool):

@@ -282,8 +282,8 @@ def test_a_linear_rnn_with_unit_weights_sums_its_inputs():
     with torch.no_grad():
         for parameter in rnn.parameters():
             parameter.fill_(1.0)
-    output, (state,) = rnn(torch.tensor([1.0, 2.0, 3.0, 4.0])[:, None, None])
-    assert output.flatten().tolist() == [1, 3, 6, 10] and state.h.item() == 10
+    output, state = rnn(torch.tensor([1.0, 2.0, 3.0, 4.0])[:, None, None])
+    assert output.flatten().tolist() == [1, 3, 6, 10] and state[0].h.item() == 10
     output, _ = rnn(torch.tensor([1.0, 2.0, 3.0, 4.0])[:, None, None], lengths=[2])
     assert output.flatten().tolist() == [1, 3, 0, 0]
 

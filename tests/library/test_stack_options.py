@@ -94,7 +94,7 @@ def test_layer_outputs_are_those_of_each_layer():
     x = torch.randn(2, 7, 3, dtype=torch.double)
     outputs, state = rnn.layer_outputs(x, lengths=[7, 4])
     assert [list(output.shape) for output in outputs] == [[2, 7, 4], [2, 7, 5], [2, 7, 6]]
-    for output, entry in zip(outputs, state, strict=True):
+    for output, entry in zip(outputs, state.layers, strict=True):
         torch.testing.assert_close(torch.stack((output[0, 6], output[1, 3])), entry.h, **EXACT)
     plain = DeepRNN(3, 4, 2, "gru")
     x = torch.randn(7, 2, 3)

@@ -51,7 +51,7 @@ def test_step_by_step_is_the_whole_at_once_and_its_state_does_not_grow() -> None
     for t, ids in enumerate(IDS):
         logs, state = own.step(ids, state)
         torch.testing.assert_close(logs, own.log_probabilities(whole.features[t]), rtol=1e-12, atol=1e-12)
-        sizes.add(tuple(value.shape for layer in state for value in layer))
+        sizes.add(tuple(value.shape for layer in state.layers for value in layer))
     assert len(sizes) == 1
 
 

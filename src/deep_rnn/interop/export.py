@@ -67,7 +67,7 @@ def example(rnn: DeepRNN, state: bool, lengths: bool) -> tuple[dict[str, Any], d
     dimensions: dict[str, Any] = {"x": {0: batch, 1: time} if rnn.batch_first else {0: time, 1: batch}}
     if state:
         arguments["state"] = rnn.initial_state(EXAMPLE_BATCH)
-        dimensions["state"] = map_state(lambda _: {0: batch}, arguments["state"])
+        dimensions["state"] = [map_state(lambda _: {0: batch}, entry) for entry in arguments["state"].layers]
     if lengths:
         arguments["lengths"] = torch.full((EXAMPLE_BATCH,), EXAMPLE_TIME, device=x.device)
         dimensions["lengths"] = {0: batch}
@@ -77,7 +77,7 @@ def example(rnn: DeepRNN, state: bool, lengths: bool) -> tuple[dict[str, Any], d
 def state_names(rnn: DeepRNN) -> list[str]:
     """A name for each tensor of the stack's state, in the order in which the state holds them."""
     names: list[str] = []
-    for index, entry in enumerate(rnn.initial_state(1)):
+    for index, entry in enumerate(rnn.initial_state(1).layers):
         ways = {"_forward": entry[0], "_backward": entry[1]} if is_pair(entry) else {"": entry}
         names += [f"state_{index}{way}_{field}" for way, one in ways.items() for field in one._fields]
     return names

@@ -66,9 +66,9 @@ def warm_state(rnn: DeepRNN, size: int = 3) -> Any:
         state = rnn.initial_state(size)
         x = torch.randn(2, size, rnn.input_size, dtype=torch.double).to(rnn.layers[0].cell.weight_ih.dtype)
         if rnn.bidirectional:
-            halves = [[pair[k] for pair in state] for k in range(2)]
+            halves = [[pair[k] for pair in state.layers] for k in range(2)]
             return tuple(zip(*(advance(rnn, x, half, k) for k, half in enumerate(halves)), strict=True))
-        return tuple(advance(rnn, x, state, 0))
+        return tuple(advance(rnn, x, state.layers, 0))
 
 
 def advance(rnn: DeepRNN, x: torch.Tensor, states: Any, direction: int) -> list[Any]:

@@ -60,7 +60,7 @@ def test_state_passed_in_is_used_and_left_alone(case):
 
 @every_case
 def test_initial_state_is_zero_and_has_the_promised_sizes(case):
-    (state,) = case.build().initial_state(3)
+    (state,) = case.build().initial_state(3).layers
     cell = case.build().layers[0].cell
     assert [tuple(value.shape) for value in state] == [(3, size) for size in cell.state_sizes]
     assert cell.output(state).shape == (3, cell.output_size)
@@ -70,7 +70,7 @@ def test_initial_state_is_zero_and_has_the_promised_sizes(case):
 @every_case
 def test_state_of_the_wrong_shape_is_refused_by_name(case):
     rnn = case.build()
-    (state,) = rnn.initial_state(3)
+    (state,) = rnn.initial_state(3).layers
     for k, field in enumerate(state._fields):
         wrong = state._replace(**{field: torch.zeros(3, state[k].shape[1] + 1, dtype=torch.double)})
         with pytest.raises(ValueError, match=rf"state of layer 0: {field} must have shape"):
