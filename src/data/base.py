@@ -52,7 +52,14 @@ class DataSpec:
         for field in fields(self):
             own, theirs = getattr(self, field.name), getattr(other, field.name)
             if field.name not in ("baseline", "embedding") and own != theirs:
-                raise RequestError(f"data={name} has {field.name}={theirs}, the run was trained on {field.name}={own}")
+                raise RequestError(
+                    f"data={name} has {field.name}={_short(theirs)}, the run was trained on {field.name}={_short(own)}"
+                )
+
+
+def _short(value: object, most: int = 200) -> str:
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 class Loader(Protocol):

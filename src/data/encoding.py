@@ -11,6 +11,7 @@ from torch import Tensor
 
 from src.data.cache import Cache, cache_key
 from src.data.corpus import Corpus, Source
+from src.data.labels import some_of
 from src.data.encoder import TextEncoder
 from src.data.options import TextOptions
 from src.data.split import UNKNOWN_LABEL, EncodedSplit
@@ -111,13 +112,14 @@ def _encode(corpus: Corpus, encoder: TextEncoder) -> dict[str, EncodedSplit]:
     """Encode every split, with the encoder's numbers for the classes."""
     if not encoder.class_names:  # of a language model of plain text: labels mean nothing to it
         return {name: encoder.encode_whole(split.texts, None) for name, split in corpus.splits.items()}
-    unknown = [name for name in corpus.class_names if name not in encoder.class_names]
+    numbers = {name: number for number, name in enumerate(encoder.class_names)}
+    unknown = [name for name in corpus.class_names if name not in numbers]
     if unknown:
         raise RequestError(
             f"the model does not know the label {unknown[0]!r} of this data; it tells apart"
-            f" {', '.join(encoder.class_names)}"
+            f" {some_of(encoder.class_names)}"
         )
-    classes = np.array([encoder.class_names.index(name) for name in corpus.class_names])
+    classes = np.array([numbers[name] for name in corpus.class_names])
     return {
         name: encoder.encode_whole(split.texts, classes[split.labels].tolist() if corpus.class_names else None)
         for name, split in corpus.splits.items()

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import AfterValidator, Field
@@ -19,8 +20,9 @@ from src.errors import RequestError
 from src.modules.penalties import activation_penalty, temporal_penalty
 from src.modules.sequence import POOLINGS, SequenceModel
 from src.tasks.base import StepResult, Task
+from src.tasks.class_metrics import ClassificationMetrics
 from src.tasks.options import TaskOptions
-from src.tasks.report import write_confusion, write_most_wrong
+from src.tasks.report import Judged, write_most_wrong, write_report
 from src.tasks.stack import build_stack, input_size, start_from
 
 BATCH = 256  # of passes that learn nothing: sorted by length, so that little is padding
@@ -157,79 +159,46 @@ class Classification(Task):
         positive_B = logits_BC[:, 0].float().sigmoid()
         return torch.stack((1 - positive_B, positive_B), -1)
 
-    def new_metrics(self) -> "ClassificationMetrics":
+    def new_metrics(self) -> ClassificationMetrics:
         """Start one pass over a split."""
         return ClassificationMetrics(len(self.classes))
 
     @torch.inference_mode()
-    def predict(self, model: nn.Module, loader: Loader) -> tuple[Tensor, Tensor]:
-        """[N, C] the probabilities of every example and [N] its class, in the loader's order, on the CPU."""
+    def judge(self, model: nn.Module, loader: Loader, count: int) -> Judged:
+        """What the model makes of the ``count`` examples of a loader, in its order; a true class that is not known is
+        believed 0."""
         device = next(model.parameters()).device
         model.eval()
-        rows, targets = [], []
+        # Room for all of it first: kept batch by batch it lies in the holes that the large arrays of a batch leave, and
+        # the next ones need new room, to 700 MB for 20,000 examples of 5,000 classes.
+        found = Judged(*(np.empty(count, kind) for kind in (np.int64, np.int64, np.float32, np.float32)))
+        start = 0
         for batch in loader.epoch():
-            targets.append(batch.targets)
+            part = slice(start, start := start + len(batch.targets))
             batch = batch.to(device)
-            rows.append(self.probabilities(model(batch.inputs, batch.lengths)))
-        return torch.cat(rows).cpu(), torch.cat(targets)
+            read_BC = self.probabilities(model(batch.inputs, batch.lengths))
+            certainty_B, predicted_B = read_BC.max(1)
+            belief_B = read_BC.gather(1, batch.targets.clamp(min=0)[:, None])[:, 0] * (batch.targets >= 0)
+            for array, column in zip(found, (batch.targets, predicted_B, certainty_B, belief_B), strict=True):
+                array[part] = column.cpu().numpy()
+        return found
 
-    def predict_texts(self, model: nn.Module, loader: BatchLoader) -> Tensor:
-        """[N, C] the probabilities of every text, in the split's own order."""
-        read_NC, _ = self.predict(model, loader)
-        return torch.empty_like(read_NC).index_copy_(0, torch.from_numpy(loader.indices()), read_NC)
+    def judge_texts(self, model: nn.Module, loader: BatchLoader) -> Judged:
+        """What the model makes of every text, in the split's own order."""
+        return self.judge(model, loader, len(loader.split)).at(np.argsort(loader.indices()))
 
     def label(self, model: nn.Module, encoder: TextEncoder, texts: list[str]) -> list[dict[str, Any]]:
         """The likeliest class of each text, and its probability."""
-        loader = BatchLoader(encoder.encode(texts), BATCH, bucket=True)
-        probability_N, class_N = self.predict_texts(model, loader).max(1)
-        pairs = zip(class_N.tolist(), probability_N.tolist(), strict=True)
+        judged = self.judge_texts(model, BatchLoader(encoder.encode(texts), BATCH, bucket=True))
+        pairs = zip(judged.predicted.tolist(), judged.certainty.tolist(), strict=True)
         return [{"label": self.classes[index], "probability": round(value, 6)} for index, value in pairs]
 
     def report(self, model: nn.Module, data: Data, split: str, folder: Path) -> dict[str, Path]:
-        """Write the confusion matrix as table and picture, and the texts that the model is most wrong about."""
+        """Write the scores of each class, what is confused with what, and the texts that the model is most wrong
+        about."""
         if not isinstance(data, TextData):
-            read_NC, targets_N = self.predict(model, data.loader(split, BATCH))
-            return write_confusion(targets_N.numpy(), read_NC.numpy().argmax(1), self.classes, folder)
-        probabilities_NC = self.predict_texts(model, data.loader(split, BATCH, bucket=True)).numpy()
-        files = write_confusion(data.split(split).labels, probabilities_NC.argmax(1), self.classes, folder)
-        return files | {"most_wrong": write_most_wrong(data, split, probabilities_NC, self.classes, folder)}
-
-
-class ClassificationMetrics:
-    """Loss, accuracy and macro-F1, from a confusion matrix that is summed on the device."""
-
-    def __init__(self, classes: int) -> None:
-        self.classes = classes
-        self.confusion: Tensor | None = None  # [C * C] counts, true class times C plus predicted class
-        self.loss: Tensor | None = None
-        self.count = 0
-
-    def update(self, result: StepResult, batch: Batch) -> None:
-        """Add a batch."""
-        count, targets_B = batch.targets.shape[0], batch.targets
-        if self.confusion is None or self.loss is None:
-            self.confusion = torch.zeros(self.classes**2, dtype=torch.int64, device=targets_B.device)
-            self.loss = torch.zeros((), dtype=torch.float32, device=targets_B.device)
-        cells_B = targets_B * self.classes + result.outputs["predicted"]
-        self.confusion.index_add_(0, cells_B, torch.ones_like(cells_B))  # bincount would wait for the device
-        self.loss += result.outputs["loss"] * count
-        self.count += count
-
-    def state_dict(self) -> dict[str, Any]:
-        """The sums so far, for a checkpoint in mid-epoch."""
-        return {"confusion": self.confusion, "loss": self.loss, "count": self.count}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` returned."""
-        self.confusion, self.loss, self.count = state["confusion"], state["loss"], state["count"]
-
-    def compute(self) -> dict[str, float]:
-        """Wait for the device and return ``loss``, ``accuracy`` and ``macro_f1``."""
-        assert self.confusion is not None and self.loss is not None, "no batch was evaluated"
-        counts_CC = self.confusion.view(self.classes, self.classes).cpu().double()
-        right_C, meant_or_named_C = counts_CC.diagonal(), counts_CC.sum(0) + counts_CC.sum(1)
-        return {
-            "loss": self.loss.item() / self.count,
-            "accuracy": (right_C.sum() / counts_CC.sum()).item(),
-            "macro_f1": (2 * right_C / meant_or_named_C.clamp(min=1)).mean().item(),  # 0 for a class that is nowhere
-        }
+            judged = self.judge(model, data.loader(split, BATCH), len(data.splits[split]))
+            return write_report(judged, self.classes, folder)
+        judged = self.judge_texts(model, data.loader(split, BATCH, bucket=True))
+        files = write_report(judged, self.classes, folder)
+        return files | {"most_wrong": write_most_wrong(data, split, judged, self.classes, folder)}

@@ -8,6 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
 
+MOST_ROWS = 100
+"""Below each part of a model; what is beyond stands in one row."""
+
 
 def model_table(model: nn.Module, forward: Callable[[], object]) -> Table:
     """Describe a model in the manner of Keras: each part, the shape it gives and its parameters, and their sum.
@@ -28,11 +31,18 @@ def model_table(model: nn.Module, forward: Callable[[], object]) -> Table:
     table.add_column("Parameters", justify="right", footer=f"{total:,}")
     for name, part in model.named_children():
         table.add_row(name, kind(part), shapes.get(name, ""), f"{count(part):,}")
-        for path, module in part.named_modules():
-            own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
-            if path and own:
-                table.add_row(f"  {path}", kind(module), "", f"{own:,}")
+        below = [(path, module, own_count(module)) for path, module in part.named_modules() if path]
+        owners = [row for row in below if row[2]]
+        for path, module, own in owners[:MOST_ROWS]:
+            table.add_row(f"  {path}", kind(module), "", f"{own:,}")
+        if rest := owners[MOST_ROWS:]:
+            table.add_row(f"  … and {len(rest)} more", "", "", f"{sum(own for *_, own in rest):,}")
     return table
+
+
+def own_count(module: nn.Module) -> int:
+    """Number of weights that a module owns itself, without those of its children."""
+    return sum(weight.numel() for weight in module.parameters(recurse=False))
 
 
 def count(module: nn.Module, trainable: bool = False) -> int:

@@ -114,6 +114,20 @@ class Tracker:
         log.warning(message)
 
     # -------------------------------------------------------------------------------------------------- the end
+    def attempt(self, what: str, action: Callable[[], dict[str, Path]]) -> dict[str, Path]:
+        """Do what a trained run can do without: where it fails, that is said, there are no files, and the run goes on.
+
+        Args:
+            what: the thing, as the warning is to name it.
+            action: writes files and returns them by title.
+        """
+        try:
+            return action()
+        except Exception as error:  # whatever it is, the training was done and must not be lost
+            reason = " ".join(str(error).split())[:300]
+            self.warn(f"{what} was not made, the run is whole without it ({type(error).__name__}: {reason})")
+            return {}
+
     def close(self, summary: Mapping[str, Any], files: Mapping[str, Path]) -> None:
         """Write summary.json and curves.png, hand everything to W&B, and say how it went.
 
@@ -123,9 +137,9 @@ class Tracker:
         """
         monitor, step = self.cfg.trainer.monitor, summary["steps"]
         write_atomic(self.folder / "summary.json", json.dumps(_plain(summary), indent=2) + "\n")
-        draw_curves(read_metrics(self.file.path), self.folder / "curves.png", monitor)
+        files = {**files, **self.attempt("curves.png", self._draw_curves)}
         if self.wandb is not None:
-            self.wandb.log_files({**files, "curves": self.folder / "curves.png"}, step)
+            self.wandb.log_files(files, step)
             self.wandb.summarise(_plain(summary))
             if self.cfg.logger.name == "wandb" and self.cfg.logger.log_artifact:
                 names = ("best.ckpt", "config.yaml", "encoder.json")
@@ -135,6 +149,11 @@ class Tracker:
         baseline = best.get(f"{monitor.partition('/')[0]}/baseline")
         reached += "" if baseline is None else f" (baseline {baseline:.4f})"
         log.info("%s  (%d steps, %.0f s)  %s", reached, step, summary["seconds"], self.folder)
+
+    def _draw_curves(self) -> dict[str, Path]:
+        path = self.folder / "curves.png"
+        draw_curves(read_metrics(self.file.path), path, self.cfg.trainer.monitor)
+        return {"curves": path}
 
 
 def _plain(value: Any) -> Any:

@@ -22,6 +22,8 @@ FINISH_SECONDS = 12
 """How long a lost server may hold up the end of an online run; what is left stays on disk for `wandb sync`."""
 
 STEP = "trainer/step"
+MOST_ROWS = 1000
+"""Of a table that is handed to W&B; the whole of it lies in the run folder."""
 
 
 class WandbRun:
@@ -69,16 +71,10 @@ class WandbRun:
         _survive(lambda: self.run.log({**metrics, STEP: step}))
 
     def log_files(self, files: Mapping[str, Path], step: int) -> None:
-        """Log pictures (PNG) as images and tables (CSV) as tables, by title; other files are left out."""
-        import pandas as pd
-        import wandb
-
+        """Log pictures (PNG) as images and the first rows of tables (CSV) as tables, by title; no other files."""
         media: dict[str, Any] = {}
         for title, path in files.items():
-            if path.suffix == ".png":
-                media[title] = wandb.Image(str(path))
-            elif path.suffix == ".csv":
-                media[title] = wandb.Table(dataframe=pd.read_csv(path, keep_default_na=False))
+            _survive(lambda title=title, path=path: media.update(_media(title, path)))
         self.log(media, step)
 
     def summarise(self, summary: Mapping[str, Any]) -> None:
@@ -110,6 +106,18 @@ class WandbRun:
     def finish(self, exit_code: int) -> None:
         """Close the run."""
         _survive(lambda: self.run.finish(exit_code=exit_code))
+
+
+def _media(title: str, path: Path) -> dict[str, Any]:
+    """A file as W&B shows it, by its title; nothing for one that it does not show."""
+    import pandas as pd
+    import wandb
+
+    if path.suffix == ".png":
+        return {title: wandb.Image(str(path))}
+    if path.suffix == ".csv":
+        return {title: wandb.Table(dataframe=pd.read_csv(path, keep_default_na=False, nrows=MOST_ROWS))}
+    return {}
 
 
 def stable_id(folder: Path, sweep: str | None = None) -> str:

@@ -253,8 +253,11 @@ class Trainer:
         if self.world.main:
             self.model.eval()
             with torch.inference_mode():
-                files = self.task.report(self.model, self.data, "test" if test else "val", self.run_dir)
-            files |= self.diagnostics.draw()
+                files = self.tracker.attempt(
+                    "the report",
+                    lambda: self.task.report(self.model, self.data, "test" if test else "val", self.run_dir),
+                )
+            files |= self.tracker.attempt("the diagnostics' pictures", self.diagnostics.draw)
         self._tick()
         summary: Summary = {"best": self.best, "final": self.latest}
         if test:

@@ -11,6 +11,7 @@ from made_sweep import ODD, make_run, make_sweep
 from src.sweeps.report.page import build_page
 from src.sweeps.report.runs import read_runs
 from src.sweeps.report.table import compare
+from src.sweeps.report.view import ALL_POINTS, MOST_POINTS, curve, points_each
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
@@ -196,3 +197,10 @@ def test_three_hundred_runs_ranked_by_perplexity_stay_quick_and_small(opened, tm
     assert (tmp_path / "page.html").stat().st_size < 2_000_000
     assert column(browser, "mean")[0] == "50.0000" and count(browser, "#parallel .line") == 300
     assert browser.execute_script("const t = performance.now(); repaint(); return performance.now() - t") < 1000
+
+
+def test_the_curves_of_very_many_runs_stay_within_a_budget() -> None:
+    assert points_each(8 * 20) == MOST_POINTS
+    assert 8 * 5000 * points_each(8 * 5000) <= ALL_POINTS
+    lines = [{"step": step, "time": step, "val/loss": 0.5} for step in range(1000)]
+    assert [len(part) for part in curve(lines, "val/loss", 10)] == [10, 10, 10]

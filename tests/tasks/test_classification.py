@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from torch import Tensor, nn
 
 from src.config import Config
@@ -19,7 +19,8 @@ from src.data.text_data import TextData
 from src.errors import RequestError
 from src.tasks.base import StepResult
 from src.tasks.build import build_task
-from src.tasks.classification import Classification, ClassificationMetrics, Options
+from src.tasks.class_metrics import ClassificationMetrics
+from src.tasks.classification import Classification, Options
 
 Configured = Callable[..., Config]
 
@@ -106,6 +107,7 @@ def test_metrics_of_uneven_batches_equal_scikit_learn_on_all_of_them(classes: in
         metrics = taken_up
     found = metrics.compute()
     assert found["accuracy"] == pytest.approx(accuracy_score(seen, said))
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(seen, said))
     assert found["macro_f1"] == pytest.approx(f1_score(seen, said, average="macro"))
     assert found["loss"] == pytest.approx(np.mean(losses), rel=1e-6)
 
@@ -114,7 +116,8 @@ def test_metrics_count_a_class_that_nobody_names_as_zero() -> None:
     metrics = ClassificationMetrics(3)
     zero = torch.zeros(())
     metrics.update(StepResult(zero, {"loss": zero, "predicted": torch.tensor([0, 0])}), batch([0, 1]))
-    assert metrics.compute() == {"loss": 0.0, "accuracy": 0.5, "macro_f1": pytest.approx(2 / 3 / 3)}
+    expected = {"loss": 0.0, "accuracy": 0.5, "balanced_accuracy": 0.5, "macro_f1": pytest.approx(2 / 3 / 3)}
+    assert metrics.compute() == expected
 
 
 def test_the_baseline_is_the_share_of_the_most_frequent_class() -> None:

@@ -103,3 +103,13 @@ def test_curves_are_drawn_from_the_lines_of_a_run(tmp_path: Path) -> None:
 def test_curves_of_nothing_are_an_empty_picture(tmp_path: Path, lines: list[dict[str, None]]) -> None:
     draw_curves(lines, tmp_path / "curves.png", "val/accuracy")
     assert (tmp_path / "curves.png").stat().st_size > 0
+
+
+def test_table_of_a_model_of_very_many_parts_is_cut_and_still_adds_up() -> None:
+    model = nn.Sequential(nn.Sequential(*(nn.Linear(2, 2) for _ in range(1000))))
+    console = Console(file=io.StringIO(), width=100)
+    console.print(model_table(model, lambda: model(torch.ones(1, 2))))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert text.count("\n") < 120
+    assert "… and 900 more" in text and "5,400" in text and "6,000" in text

@@ -270,3 +270,17 @@ def test_online_without_a_key_goes_on_offline(
         cfg, folder = make("run", "logger.mode=online")
         assert_goes_on_offline(tmp_path, cfg, folder, capfd, "No API key")
         server.shutdown()
+
+
+def test_a_long_table_is_handed_over_in_part_and_a_broken_one_costs_nothing_else(
+    tmp_path: Path, make: Callable[..., tuple[Config, Path]]
+) -> None:
+    cfg, folder = make()
+    (folder / "long.csv").write_text("number\n" + "".join(f"{number}\n" for number in range(5000)))
+    (folder / "broken.csv").write_text("")
+    summary = {"best": {}, "final": {}, "params": 9, "seconds": 1.0, "steps": 1}
+    with Tracker(cfg, folder) as tracker:
+        tracker.close(summary, {"broken": folder / "broken.csv", "long": folder / "long.csv"})
+    (media,) = (r["history"]["item"] for r in wandb_records(runs(tmp_path)[0]) if r["type"] == "history")
+    assert media["long.nrows"] == 1000 and media["curves._type"] == "image-file"
+    assert "broken._type" not in media

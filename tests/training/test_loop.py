@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import tiny
@@ -374,3 +375,14 @@ def test_nonfinite_on_the_gpu_is_no_update_and_is_told_at_the_next_log(
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
     with pytest.raises(RunError, match=r"step 1: not finite in head.1.bias"):
         trainer._log_training()
+
+
+@pytest.mark.parametrize("broken", ["src.tasks.classification.Classification.report", "src.tracking.tracker.draw_curves"])
+def test_a_report_that_fails_is_told_and_the_run_is_done(
+    tmp_path: Path, broken: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with patch(broken, side_effect=MemoryError("no room for the picture")):
+        _, summary = tiny.run(tiny.make_config(epochs=1), tmp_path / "run", pictures=True)
+    assert (tmp_path / "run" / "DONE").exists() and not (tmp_path / "run" / "FAILED").exists()
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["best"] == summary["best"]
+    assert "is whole without it (MemoryError: no room for the picture)" in capfd.readouterr().out

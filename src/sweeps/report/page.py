@@ -9,7 +9,7 @@ from typing import Any
 from src.sweeps.report.runs import STATES
 from src.sweeps.report.table import Comparison
 from src.sweeps.report.text import headline
-from src.sweeps.report.view import curve, curve_names, groups_of, heat_map, plain
+from src.sweeps.report.view import curve, curve_names, groups_of, heat_map, plain, points_each
 
 ASSETS = files("src.sweeps.report") / "assets"
 SCRIPTS = ("core.js", "table.js", "figures.js")
@@ -38,6 +38,7 @@ def data_of(found: Comparison) -> dict[str, Any]:
     labels = list(found.choices.values())
     by, groups = groups_of(found)
     names = curve_names(found)
+    most = points_each(len(names) * len(found.runs))
     return {
         "metric": found.metric._asdict(),
         "baseline": plain(found.baseline),
@@ -62,7 +63,7 @@ def data_of(found: Comparison) -> dict[str, Any]:
             for row in found.table.to_dict("records")
         ],
         "heat": heat_map(found)._asdict(),
-        "curves": {name: [thin(curve(run.lines, name)) for run in found.runs] for name in names},
+        "curves": {name: [thin(curve(run.lines, name, most)) for run in found.runs] for name in names},
     }
 
 

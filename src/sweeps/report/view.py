@@ -14,8 +14,10 @@ MOST_TICKS = 12
 """Values on an axis of the heat map; a search that draws from a range is put into bins."""
 BINS = 8
 MOST_PANELS = 12
-MOST_POINTS = 80
+MOST_POINTS, FEWEST_POINTS = 80, 8
 """Of a curve."""
+ALL_POINTS = 400_000
+"""Of all curves of a page together: of many runs each curve has fewer."""
 MOST_CURVES = 8
 """Metrics that are drawn over the steps."""
 
@@ -122,11 +124,16 @@ def curve_names(found: Comparison) -> list[str]:
     return ordered[:MOST_CURVES]
 
 
-def curve(lines: Sequence[dict[str, Any]], name: str) -> list[list[float]]:
+def points_each(curves: int) -> int:
+    """How many points each of so many curves may have."""
+    return min(max(ALL_POINTS // max(curves, 1), FEWEST_POINTS), MOST_POINTS)
+
+
+def curve(lines: Sequence[dict[str, Any]], name: str, most: int = MOST_POINTS) -> list[list[float]]:
     """Steps, seconds and values of one metric of one run, thinned evenly."""
     points = [line for line in lines if number(line.get(name)) is not None and number(line.get("step")) is not None]
-    if len(points) > MOST_POINTS:
-        points = [points[round(place)] for place in np.linspace(0, len(points) - 1, MOST_POINTS)]
+    if len(points) > most:
+        points = [points[round(place)] for place in np.linspace(0, len(points) - 1, most)]
     return [[line.get(key, 0) for line in points] for key in ("step", "time", name)]
 
 
