@@ -122,8 +122,8 @@ def check_holdout(folder: str, theirs: Config, ours: Config) -> None:
         return
     splits = there.held_out(theirs.seed), here.held_out(ours.seed)
     if splits[0] != splits[1]:
-        (seed, share), (own_seed, own_share) = splits
+        one, other = (", ".join(f"{name}={value}" for name, value in split.items()) for split in splits)
         raise RequestError(
-            f"init_from={folder}: it was trained on texts that this run holds out: it split with seed {seed} and"
-            f" holdout {share:g}, this run with seed {own_seed} and {own_share:g}; set data.split_seed and data.holdout"
+            f"init_from={folder}: it was trained on texts that this run holds out: it split by {one}, this run by"
+            f" {other}; set data.split_seed and the others alike"
         )

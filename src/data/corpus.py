@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from src.data.split import holdout_indices
+from src.data.split import holdout_indices, stratified_indices
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,12 @@ class Examples:
         chosen = [int(index) for index in indices]
         return Examples([self.texts[index] for index in chosen], [self.labels[index] for index in chosen])
 
-    def hold_out(self, share: float, seed: int) -> tuple["Examples", "Examples"]:
-        """Shuffle, and return (what to train on, the last ``share``)."""
-        train, held_out = holdout_indices(len(self.texts), share, seed)
+    def hold_out(self, share: float, seed: int, stratify: bool = False) -> tuple["Examples", "Examples"]:
+        """Shuffle, and return (what to train on, the last ``share``), of each class with ``stratify``."""
+        if stratify:
+            train, held_out = stratified_indices(self.labels, share, seed)
+        else:
+            train, held_out = holdout_indices(len(self.texts), share, seed)
         return self.pick(train), self.pick(held_out)
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from src.data.cache import Cache, cache_key
 from src.data.corpus import Corpus, Source
-from src.data.labels import some_of
 from src.data.encoder import TextEncoder
+from src.data.labels import some_of, warn_about_classes
 from src.data.options import TextOptions
 from src.data.split import UNKNOWN_LABEL, EncodedSplit
 from src.data.text_data import TextData, describe_texts
@@ -82,6 +82,8 @@ def build_text(
     if fit and extent.labelled is not None:
         chosen = some(len(splits["train"]), extent.labelled, split_seed)
         splits["train"] = splits["train"].take(chosen)
+    if fit and encoder.class_names:
+        warn_about_classes(encoder.class_names, splits)
     return TextData(
         spec=describe_texts(
             encoder,

@@ -71,5 +71,5 @@ class ImdbSource:
         with package_file().open(encoding="utf-8", newline="") as file:
             reviews = [row for row in csv.DictReader(file) if row["source"] == "imdb"]
         examples = Examples([row["text"] for row in reviews], [int(row["label"]) for row in reviews])
-        train, held_out = examples.hold_out(self.options.holdout, self.split_seed)
+        train, held_out = examples.hold_out(self.options.holdout, self.split_seed, self.options.stratify)
         return Corpus({"train": train, "val": held_out}, CLASS_NAMES)

@@ -94,7 +94,9 @@ class ImdbFullSource:
         """Read all reviews."""
         reviews = sorted(_from_archive(self.place) if self.place.is_file() else _from_folder(self.place))
         self._count(reviews)
-        train, held_out = _examples(reviews, "train").hold_out(self.options.holdout, self.split_seed)
+        train, held_out = _examples(reviews, "train").hold_out(
+            self.options.holdout, self.split_seed, self.options.stratify
+        )
         return Corpus({"train": train, "val": held_out, "test": _examples(reviews, "test")}, CLASS_NAMES)
 
     def _count(self, reviews: list[Review]) -> None:

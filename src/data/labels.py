@@ -1,6 +1,15 @@
-"""Names of classes, as a person reads them."""
+"""Names of classes, as a person reads them, and what is suspicious about them."""
 
-from collections.abc import Sequence
+import logging
+import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from src.data.split import EncodedSplit
+
+log = logging.getLogger(__name__)
 
 SHOWN = 10
 """Names that a line lists at most."""
@@ -10,3 +19,39 @@ def some_of(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
     more = f", … and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
+
+
+def look_alikes(names: Sequence[str]) -> list[list[str]]:
+    """The classes whose names are one and the same to a person: but for case, blanks, the way a letter is coded, or
+    the way a number is written (``1``, ``01``, ``1.0``)."""
+    groups: dict[str | float, list[str]] = defaultdict(list)
+    for name in names:
+        groups[_as_read(name)].append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _as_read(name: str) -> str | float:
+    letters = (letter for letter in unicodedata.normalize("NFKC", name) if unicodedata.category(letter) != "Cf")
+    text = " ".join("".join(letters).casefold().split())
+    try:
+        number = float(text.replace("_", "x"))  # Python reads 1_0 as 10, a person does not
+        return number if number == number and abs(number) < 2**53 else text
+    except ValueError:
+        return text
+
+
+def warn_about_classes(names: Sequence[str], splits: Mapping[str, EncodedSplit]) -> None:
+    """Say which classes look alike, and which have nothing to learn from or to be judged by."""
+    for group in look_alikes(names)[:SHOWN]:
+        log.warning(
+            "the labels %s are different classes; if they mean the same, write them the same way",
+            some_of([repr(name) for name in group]),
+        )
+    for split, purpose in (("train", "to learn from"), ("val", "to be judged by")):
+        labels = splits[split].labels
+        there = np.bincount(labels[labels >= 0], minlength=len(names)) > 0
+        missing = [name for name, found in zip(names, there, strict=True) if not found]
+        if missing and there.any():  # a split without any label is no classifier's
+            one = "the class" if len(missing) == 1 else f"{len(missing):,} classes"
+            has = "has" if len(missing) == 1 else "have"
+            log.warning("%s %s no example %s (%s): %s", one, has, purpose, split, some_of(missing))

@@ -3,7 +3,7 @@
 Values stand in YAML, types and ranges here.
 """
 
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -17,9 +17,9 @@ class DataOptions(Options):
 
     name: str
 
-    def held_out(self, seed: int) -> tuple[int, float] | None:
-        """What decides what a run of this seed holds out: the seed of the split, and the share; None: nothing drawn."""
-        return None
+    def held_out(self, seed: int) -> dict[str, Any]:
+        """What decides what a run of this seed holds out, by name; nothing where nothing is drawn."""
+        return {}
 
 
 class WordOptions(Options):
@@ -92,9 +92,9 @@ class TextOptions(DataOptions):
         """The seed of the holdout in a run of this seed; there is none where nothing is drawn."""
         return 0
 
-    def held_out(self, seed: int) -> tuple[int, float]:
+    def held_out(self, seed: int) -> dict[str, Any]:
         """The seed of the split, and the share."""
-        return self.seed_of_split(seed), self.holdout
+        return {"seed": self.seed_of_split(seed), "holdout": self.holdout}
 
     @model_validator(mode="after")
     def _one_start_for_the_vectors(self) -> Self:
@@ -116,6 +116,8 @@ class LabelledTextOptions(TextOptions):
     """Training texts whose labels are used; vocabulary, word vectors and language models are made of all of them."""
     split_seed: Annotated[int, Field(ge=0)] | None
     """Seed of the shuffle before the holdout is cut off; null takes the run's seed."""
+    stratify: bool
+    """Hold out the same share of every class; otherwise of all examples together."""
 
     @property
     def extent(self) -> Extent:
@@ -125,3 +127,7 @@ class LabelledTextOptions(TextOptions):
     def seed_of_split(self, seed: int) -> int:
         """``split_seed``, or the run's."""
         return seed if self.split_seed is None else self.split_seed
+
+    def held_out(self, seed: int) -> dict[str, Any]:
+        """The seed of the split, the share, and whether it is each class's."""
+        return super().held_out(seed) | {"stratify": self.stratify}

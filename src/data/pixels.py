@@ -4,7 +4,7 @@ Le, Jaitly & Hinton (2015), "A simple way to initialize recurrent networks of re
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +29,13 @@ class PixelOptions(DataOptions):
     split_seed: Annotated[int, Field(ge=0)] | None
     """Seed of the shuffle before the holdout is cut off; null takes the run's seed."""
 
-    def held_out(self, seed: int) -> tuple[int, float]:
+    def seed_of_split(self, seed: int) -> int:
+        """``split_seed``, or the run's."""
+        return seed if self.split_seed is None else self.split_seed
+
+    def held_out(self, seed: int) -> dict[str, Any]:
         """The seed of the split, and the share."""
-        return seed if self.split_seed is None else self.split_seed, self.holdout
+        return {"seed": self.seed_of_split(seed), "holdout": self.holdout}
 
 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -51,8 +55,7 @@ def read_pixels(options: PixelOptions, seed: int, train: Labelled, test: Labelle
         RequestError: pictures of two sizes.
     """
     pictures, classes = train
-    split_seed, share = options.held_out(seed)
-    kept, held_out = holdout_indices(len(classes), share, split_seed)
+    kept, held_out = holdout_indices(len(classes), options.holdout, options.seed_of_split(seed))
     parts: dict[str, Labelled] = {
         "train": (pictures[kept], classes[kept]),
         "val": (pictures[held_out], classes[held_out]),

@@ -71,3 +71,30 @@ def holdout_indices(count: int, share: float, seed: int) -> tuple[NDArray[np.int
     order = np.random.default_rng(seed).permutation(count)
     train = min(max(count - round(count * share), 1), count - 1)
     return order[:train], order[train:]
+
+
+def stratified_indices(labels: Sequence[int], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """As `holdout_indices` of as many examples, but every class is held out in its share.
+
+    As many are held out in all. Of a class with two examples or more one at least is held out, where there is room for
+    that, and always one is left to train on. Where no class has two, the cut is that of `holdout_indices`.
+    """
+    classes, counts_C = np.unique(labels, return_counts=True)
+    if len(labels) < 2 or counts_C.max() < 2:
+        return holdout_indices(len(labels), share, seed)
+    most_C = counts_C - 1
+    total = min(max(round(len(labels) * share), 1), int(most_C.sum()))
+    wanted_C = counts_C * share
+    held_C = np.minimum(np.floor(wanted_C).astype(np.int64), most_C)
+    if (shown_C := np.maximum(held_C, np.minimum(most_C, 1))).sum() <= total or len(classes) <= total / 2:
+        held_C = shown_C
+    while (missing := total - held_C.sum()) != 0:  # one at a time, where the share is furthest off
+        step = 1 if missing > 0 else -1
+        room_C = held_C < most_C if step > 0 else held_C > 1
+        held_C[np.where(room_C, step * (wanted_C - held_C), -np.inf).argmax()] += step
+    order = np.random.default_rng(seed).permutation(len(labels))
+    by_class = order[np.argsort(np.asarray(labels)[order], kind="stable")]  # each class in the order of the shuffle
+    place_in_class = np.arange(len(labels)) - np.repeat(np.cumsum(counts_C) - counts_C, counts_C)
+    is_held = np.zeros(len(labels), dtype=bool)
+    is_held[by_class[place_in_class >= np.repeat(counts_C - held_C, counts_C)]] = True
+    return order[~is_held[order]], order[is_held[order]]

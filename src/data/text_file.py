@@ -75,7 +75,9 @@ class TextFileSource:
                 f"{self.options.path}: every label is {names[0]!r}; telling classes apart takes two of them"
             )
         if fit and "val" not in splits:
-            splits["train"], splits["val"] = splits["train"].hold_out(self.options.holdout, self.split_seed)
+            splits["train"], splits["val"] = splits["train"].hold_out(
+                self.options.holdout, self.split_seed, self.options.stratify
+            )
             if len(set(splits["train"].labels)) < 2:
                 raise RequestError(
                     f"{self.options.path}: {len(rows['train'])} examples are too few to hold some of them out;"

@@ -33,6 +33,7 @@ def make_options(name: str, **changes: Any) -> Any:
         "keep": "last",
         "holdout": 0.2,
         "split_seed": 0,
+        "stratify": False,
         "embedding_path": None,
         "crop": None,
         "labelled": None,

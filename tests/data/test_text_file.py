@@ -5,8 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers import composed
 from made_data import make_options
 
+from src.config import compose_config
 from src.data.corpus import Corpus
 from src.data.text_file import TextFileSource
 from src.errors import RequestError
@@ -176,3 +178,11 @@ def test_the_fingerprint_changes_with_any_of_the_files(write: Write) -> None:
     assert before == fingerprint()
     write("b.csv", TABLE + "a film,pos\n")
     assert fingerprint() != before
+
+
+def test_a_rare_class_is_held_out_in_its_share_by_default(write: Write) -> None:
+    assert compose_config(composed("data=text_file", "data.path=x.csv")).data.stratify
+    path = write("f.csv", "text,label\n" + "a film,common\n" * 200 + "a film,rare\n" * 5)
+    for seed in range(10):
+        corpus = TextFileSource(make_options("text_file", path=path, stratify=True), seed).read(fit=True)
+        assert [split.labels.count(1) for split in corpus.splits.values()] == [4, 1]

@@ -25,7 +25,7 @@ from src.tasks.report import MOST_PICTURED
 import matplotlib.figure, pandas, sklearn.metrics
 from tests.tasks.test_classification import options
 
-CLASSES, EXAMPLES = 5000, 20_000
+CLASSES, EXAMPLES = 5000, 10_000
 names = tuple(f"class {number}" for number in range(CLASSES))
 split = EncodedSplit.from_sequences([[2]] * EXAMPLES, [number % CLASSES for number in range(EXAMPLES)])
 spec = DataSpec(baseline={}, vocab_size=5, class_names=names, pad_id=0, unk_id=1)

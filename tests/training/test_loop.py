@@ -377,7 +377,9 @@ def test_nonfinite_on_the_gpu_is_no_update_and_is_told_at_the_next_log(
         trainer._log_training()
 
 
-@pytest.mark.parametrize("broken", ["src.tasks.classification.Classification.report", "src.tracking.tracker.draw_curves"])
+@pytest.mark.parametrize(
+    "broken", ["src.tasks.classification.Classification.report", "src.tracking.tracker.draw_curves"]
+)
 def test_a_report_that_fails_is_told_and_the_run_is_done(
     tmp_path: Path, broken: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
