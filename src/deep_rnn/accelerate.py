@@ -1,4 +1,4 @@
-"""One line for a model that somebody else has written: its LSTM, GRU and RNN layers on our kernels, in place."""
+"""One line for a model that somebody else has written: its recurrent layers on our kernels, in place."""
 
 import functools
 from typing import Any, TypeVar
@@ -7,14 +7,15 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from deep_rnn import torch_calls
-from deep_rnn.drop_in import GRU, LSTM, RNN, DropIn
+from deep_rnn.drop_in import GRU, LSTM, RNN, DropIn, DropInCell, GRUCell, LSTMCell, asked_of, zeros
+from deep_rnn.stack import DeepRNN
 
 Model = TypeVar("Model", bound=nn.Module)
-LAYERS: tuple[Any, ...] = (LSTM, GRU, RNN)
+OURS: tuple[Any, ...] = (LSTM, GRU, RNN, LSTMCell, GRUCell)
 
 
 def accelerate(model: Model) -> Model:
-    """Run every torch.nn.LSTM, GRU and RNN inside a model on the fused kernels wherever these are faster.
+    """Run each LSTM, GRU, RNN, LSTMCell and GRUCell of torch.nn in a model on the fused kernels where they are faster.
 
     Only the class of the layers changes, in place: parameters, buffers, hooks, the optimizers that hold the parameters
     and the keys of checkpoints stay what they are. Results are the same up to rounding, and dropout draws the same from
@@ -49,29 +50,19 @@ def explain(model: nn.Module) -> str:
 
 def explain_one(module: nn.Module) -> str | None:
     """What runs one module; None if it is no recurrent layer."""
-    if hasattr(module, "explain"):
-        return str(module.explain())
-    if not isinstance(module, nn.RNNBase):
+    if isinstance(module, DeepRNN):
+        return module.explain()
+    if not isinstance(module, nn.RNNBase | nn.LSTMCell | nn.GRUCell):
         return None
     left_alone = why_left_alone(module)
     if left_alone is not None:
         return f"torch.nn ({left_alone})"
     if not isinstance(module, DropIn):
         return "torch.nn (deep_rnn.accelerate has not been called)"
-    states = 2 if isinstance(module, nn.LSTM) else 1
-    weights: Any = module._flat_weights
-    x = weights[0].new_empty(1, 1, module.input_size)
-    asked = torch_calls.Asked(
-        module.mode,
-        x,
-        (x,) * states,
-        weights,
-        module.bias,
-        module.num_layers,
-        module.dropout,
-        module.training,
-        module.bidirectional,
-    )
+    if isinstance(module, DropInCell):
+        return "fused, where torch.nn does not start quicker"
+    x = next(module.parameters()).new_zeros(1, 1, module.input_size)
+    asked = asked_of(module, x, zeros(module, x))
     reason = torch_calls.why_torch(asked)
     if reason is not None:
         return f"torch.nn ({reason})"
@@ -82,9 +73,9 @@ def explain_one(module: nn.Module) -> str | None:
 
 def why_left_alone(module: nn.Module) -> str | None:
     """Why ``accelerate`` changes nothing about a module, or None."""
-    kind = next((one.torchs for one in LAYERS if isinstance(module, one.torchs)), None)
+    kind = next((one.torchs for one in OURS if isinstance(module, one.torchs)), None)
     if kind is None:
-        return "no torch.nn.LSTM, GRU or RNN"
+        return "no torch.nn.LSTM, GRU, RNN, LSTMCell or GRUCell"
     if type(module).forward is not kind.forward and not isinstance(module, DropIn):
         return f"{type(module).__name__} has a forward of its own"
     return None
@@ -92,7 +83,7 @@ def why_left_alone(module: nn.Module) -> str | None:
 
 def base_of(cls: type) -> Any:
     """Our layer for a class of torch.nn, or a subclass of one."""
-    return next(one for one in LAYERS if issubclass(cls, one.torchs))
+    return next(one for one in OURS if issubclass(cls, one.torchs))
 
 
 def swapped(cls: type, parametrized: bool) -> type:
@@ -103,7 +94,7 @@ def swapped(cls: type, parametrized: bool) -> type:
     """
     if parametrized:
         return on_top_of(swapped(cls.__mro__[1], False), cls)
-    return base_of(cls) if cls in [one.torchs for one in LAYERS] else subclass(cls)
+    return base_of(cls) if any(cls is one.torchs for one in OURS) else subclass(cls)
 
 
 def swapped_back(cls: type, parametrized: bool) -> type:
@@ -133,5 +124,5 @@ def reduce_subclass(module: Any, protocol: Any) -> Any:
 
 def new_of_subclass(cls: type) -> Any:
     """An empty module of the class that ``subclass`` makes of ``cls``."""
-    made = subclass(cls)
+    made: Any = subclass(cls)
     return made.__new__(made)

@@ -1,14 +1,22 @@
-"""torch.nn's LSTM, GRU and RNN on our kernels: the same constructors, parameters, states, checkpoints and errors."""
+"""torch.nn's LSTM, GRU, RNN, LSTMCell and GRUCell on our kernels.
+
+Constructors, parameters, states, checkpoints and errors are the same. torch.nn's RNNCell has no counterpart: one step of
+it is over before a fused kernel has begun.
+"""
 
 import copy
 from types import FunctionType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules import rnn as torchs
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from deep_rnn import torch_calls
+from deep_rnn.episodes import cut
+from deep_rnn.inputs import checked_lengths, checked_starts
+from deep_rnn.kernels.sequence import mask_padding
 
 
 def on_our_kernels(forward: Any) -> Any:
@@ -32,9 +40,23 @@ class EqualsTorchs(type):
 
 
 class DropIn:
-    """What the three layers share.
+    """What layers and cells share: torch's own ``forward`` that ends in our functions, and who must see torch's class."""
 
-    ``forward(input, hx=None)`` is torch.nn's, with two arguments more for a padded batch:
+    torchs: Any  # the class of torch.nn
+    torchs_forward: Any
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What torch.jit.script compiles: torch's own module, with these parameters.
+
+        torch leaves it in the place of this one in the model that was scripted; ``accelerate`` changes that again.
+        """
+        twin: Any = copy.copy(self)
+        twin.__class__ = self.torchs
+        return twin
+
+
+class DropInLayer(DropIn):
+    """A layer's ``forward(input, hx=None)`` is torch.nn's, with two arguments more for a padded batch:
 
     Args:
         lengths: [B] valid steps of each sequence, 0 to T, in place of packing: output is zero behind them, and the
@@ -44,41 +66,114 @@ class DropIn:
             direction of a bidirectional layer begins anew at the last step before a start.
     """
 
-    torchs: Any  # the class of torch.nn
-    torchs_forward: Any
     batch_first: bool
 
     def forward(self, input: Any, hx: Any = None, lengths: Any = None, starts: Tensor | None = None) -> Any:
-        """As torch.nn's; see ``DropIn``."""
+        """As torch.nn's; see ``DropInLayer``.
+
+        Raises:
+            ValueError: for lengths or starts that do not fit, or with anything but a padded batch.
+        """
         if lengths is None and starts is None:
             return self.torchs_forward(input, hx)
         if isinstance(input, PackedSequence) or input.dim() != 3:
-            raise ValueError("lengths and starts are for a padded batch of sequences, 3-D")
-        raise NotImplementedError
+            raise ValueError("lengths and starts are for a padded batch of sequences: a tensor of 3 dimensions")
+        return self.forward_padded(input, hx, lengths, starts)
 
-    def __prepare_scriptable__(self) -> nn.Module:
-        """What torch.jit.script compiles: torch's own layer, with these parameters."""
-        twin: Any = copy.copy(self)
-        twin.__class__ = self.torchs
-        return twin
+    def forward_padded(self, input: Tensor, hx: Any, lengths: Any, starts: Tensor | None) -> Any:
+        """``forward`` with lengths or starts."""
+        module: Any = self
+        x = input.transpose(0, 1) if self.batch_first else input
+        two = isinstance(self, nn.LSTM)
+        if hx is None:
+            first: tuple[Tensor, ...] = zeros(module, x)
+        else:
+            module.check_forward_args(input, hx, None)
+            first = tuple(hx) if two else (hx,)
+        valid = checked_lengths(lengths, x)
+        if starts is None:
+            output, ended = self.over_lengths(x, first, valid)
+        else:
+            episodes = cut(checked_starts(starts, x, self.batch_first), valid)
+            backward = [module.bidirectional and place % 2 == 1 for place in range(len(first[0]))]
+
+            def each(function: Any, field: Tensor) -> Tensor:
+                return torch.stack([function(h, backward=b) for h, b in zip(field, backward, strict=True)])
+
+            begin = tuple(each(episodes.state, field) for field in first)
+            output, ended = self.over_lengths(episodes.rows(x), begin, episodes.lengths)
+            output, ended = episodes.whole(output), tuple(each(episodes.last, field) for field in ended)
+        return output.transpose(0, 1) if self.batch_first else output, ended if two else ended[0]
+
+    def over_lengths(
+        self, x: Tensor, first: tuple[Tensor, ...], lengths: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Output [T, B, D*H] and last states over x [T, B, I], by the fused kernels, or packed by torch's."""
+        asked = asked_of(self, x, first)
+        if torch_calls.why_torch(asked) is None:
+            output, *ended = torch_calls.run(asked, lengths)
+            return output, tuple(ended)
+        lengths = torch.full((x.shape[1],), x.shape[0]) if lengths is None else lengths
+        packed = pack_padded_sequence(x, lengths.clamp(min=1).cpu(), enforce_sorted=False)  # refuses lengths of 0
+        output, last = self.torchs_forward(packed, first if len(first) == 2 else first[0])
+        output = mask_padding(pad_packed_sequence(output, total_length=x.shape[0])[0], lengths.to(x.device))
+        is_empty = (lengths == 0).to(x.device)[:, None]
+        last = last if isinstance(last, tuple) else (last,)
+        return output, tuple(torch.where(is_empty, before, after) for before, after in zip(first, last, strict=True))
 
 
-class LSTM(DropIn, nn.LSTM, metaclass=EqualsTorchs):
-    """torch.nn.LSTM on the fused kernels wherever they are faster; see ``DropIn``."""
+def zeros(module: Any, x: Tensor) -> tuple[Tensor, ...]:
+    """The states that torch.nn's modules begin with."""
+    places, batch = module.num_layers * (1 + module.bidirectional), x.shape[1]
+    h = x.new_zeros(places, batch, module.proj_size or module.hidden_size)
+    return (h, x.new_zeros(places, batch, module.hidden_size)) if isinstance(module, nn.LSTM) else (h,)
+
+
+def asked_of(module: Any, x: Tensor, first: tuple[Tensor, ...]) -> torch_calls.Asked:
+    """What a module asks of the kernels for x [T, B, I]."""
+    module._update_flat_weights()
+    options = module.bias, module.num_layers, module.dropout, module.training, module.bidirectional
+    return torch_calls.Asked(module.mode, x, first, module._flat_weights, *options)
+
+
+class LSTM(DropInLayer, nn.LSTM, metaclass=EqualsTorchs):
+    """torch.nn.LSTM on the fused kernels wherever they are faster; see ``DropInLayer``."""
 
     torchs = nn.LSTM
     torchs_forward = on_our_kernels(nn.LSTM.forward)
 
 
-class GRU(DropIn, nn.GRU, metaclass=EqualsTorchs):
-    """torch.nn.GRU on the fused kernels wherever they are faster; see ``DropIn``."""
+class GRU(DropInLayer, nn.GRU, metaclass=EqualsTorchs):
+    """torch.nn.GRU on the fused kernels wherever they are faster; see ``DropInLayer``."""
 
     torchs = nn.GRU
     torchs_forward = on_our_kernels(nn.GRU.forward)
 
 
-class RNN(DropIn, nn.RNN, metaclass=EqualsTorchs):
-    """torch.nn.RNN on the fused kernels wherever they are faster; see ``DropIn``."""
+class RNN(DropInLayer, nn.RNN, metaclass=EqualsTorchs):
+    """torch.nn.RNN on the fused kernels wherever they are faster; see ``DropInLayer``."""
 
     torchs = nn.RNN
     torchs_forward = on_our_kernels(nn.RNN.forward)
+
+
+class DropInCell(DropIn):
+    """A cell's ``forward(input, hx=None)`` is torch.nn's."""
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        """As torch.nn's."""
+        return self.torchs_forward(input, hx)
+
+
+class LSTMCell(DropInCell, nn.LSTMCell, metaclass=EqualsTorchs):
+    """torch.nn.LSTMCell on the fused kernels wherever they are faster."""
+
+    torchs = nn.LSTMCell
+    torchs_forward = on_our_kernels(nn.LSTMCell.forward)
+
+
+class GRUCell(DropInCell, nn.GRUCell, metaclass=EqualsTorchs):
+    """torch.nn.GRUCell on the fused kernels wherever they are faster."""
+
+    torchs = nn.GRUCell
+    torchs_forward = on_our_kernels(nn.GRUCell.forward)

@@ -1,6 +1,7 @@
 """What a stack is called with: checks of x and lengths, each answered in one line."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,6 +46,22 @@ def checked_lengths(lengths: Tensor | Sequence[int] | None, x: Tensor) -> Tensor
         if shortest == x.shape[0]:
             return None
     return lengths.to(x.device, torch.int64)
+
+
+def checked_starts(starts: Any, x: Tensor, batch_first: bool = False) -> Tensor:
+    """Starts as bool [T, B] on x's device, from the layout that the caller knows x [T, B, I] in.
+
+    Raises:
+        ValueError: for another dtype or shape.
+    """
+    starts = torch.as_tensor(starts, device=x.device)
+    if x.dim() != 3:
+        return starts  # x is refused next
+    shape = [x.shape[1], x.shape[0]] if batch_first else [x.shape[0], x.shape[1]]
+    if starts.dtype != torch.bool or list(starts.shape) != shape:
+        layout = "[batch, time]" if batch_first else "[time, batch]"
+        raise ValueError(f"starts must be bool {layout} = {shape}, not {starts.dtype} {list(starts.shape)}")
+    return starts.transpose(0, 1) if batch_first else starts
 
 
 def can_look(values: Tensor) -> bool:

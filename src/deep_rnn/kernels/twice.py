@@ -29,10 +29,14 @@ class Masks(NamedTuple):
     weights: None = None
 
 
+def possible() -> bool:
+    """Whether a second derivative may be asked for: gradients are on, and no graph is made that outlives the cells."""
+    return torch.is_grad_enabled() and not in_graph()
+
+
 def keys_of(cells: Sequence[Any]) -> list[int]:
-    """Numbers by which an operator that takes no modules can name these cells while they live; none where no gradients
-    are asked for, or a graph is made, which outlives them."""
-    if not cells or in_graph() or not torch.is_grad_enabled():
+    """Numbers by which an operator that takes no modules can name these cells while they live, if it has to."""
+    if not cells or not possible():
         return []
     keys = []
     for cell in cells:
@@ -71,7 +75,7 @@ def unroll_twice(
     """
     if not cells or weights[0].dim() == 3:
         raise RuntimeError("the fused kernels have no second derivative under torch.compile or vmap; use backend=loop")
-    alive = [_cells.get(key) for key in cells]
+    alive: list[Any] = [_cells.get(key) for key in cells]
     if any(cell is None for cell in alive):
         raise RuntimeError("the module whose second derivative is asked for no longer exists")
     graph = torch.is_grad_enabled()
