@@ -1,7 +1,7 @@
 """torch.nn's LSTM, GRU, RNN, LSTMCell and GRUCell on our kernels.
 
-Constructors, parameters, states, checkpoints and errors are the same. torch.nn's RNNCell has no counterpart: one step of
-it is over before a fused kernel has begun.
+Constructors, parameters, states, checkpoints and errors are the same. torch.nn's RNNCell has no counterpart: one step
+of it is over before a fused kernel has begun.
 """
 
 import copy
@@ -40,7 +40,7 @@ class EqualsTorchs(type):
 
 
 class DropIn:
-    """What layers and cells share: torch's own ``forward`` that ends in our functions, and who must see torch's class."""
+    """What layers and cells share: torch's own ``forward`` that ends in our functions, and who sees torch's class."""
 
     torchs: Any  # the class of torch.nn
     torchs_forward: Any

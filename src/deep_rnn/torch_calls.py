@@ -177,11 +177,9 @@ def starts_slower(mode: str, hidden: int) -> bool:
 
 def cell(mode: str, x: Tensor, hx: Any, w_ih: Tensor, w_hh: Tensor, b_ih: Any = None, b_hh: Any = None) -> Any:
     """``torch._VF``'s function of a mode's cell: one step of x [B, I], with states [B, H]."""
-    states = hx if mode == "LSTM" else (hx,)
+    states = tuple(h.unsqueeze(0) for h in (hx if mode == "LSTM" else (hx,)))
     weights = [w_ih, w_hh] if b_ih is None else [w_ih, w_hh, b_ih, b_hh]
-    asked = Asked(
-        mode, x.unsqueeze(0), tuple(h.unsqueeze(0) for h in states), weights, len(weights) == 4, 1, 0.0, False, False
-    )
+    asked = Asked(mode, x.unsqueeze(0), states, weights, len(weights) == 4, 1, 0.0, False, False)
     if starts_slower(mode, w_hh.shape[-1]) or why_torch(asked) is not None:
         return TORCHS_CELLS[mode](x, hx, w_ih, w_hh, b_ih, b_hh)
     _, *ended = run(asked)
