@@ -1,7 +1,7 @@
 """What a stack makes random in training, and for how long it holds."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -68,6 +68,19 @@ def draw(cell: Cell, rates: Rates, batch_size: int) -> Noise:
         mask(cell.weight_ih, (batch_size, cell.hidden_size), rates.candidate),
         weight_masks(cell, rates.weight),
     )
+
+
+def select_sequences(noise: Any, column: Tensor) -> Any:
+    """A stack's noise for rows that are parts of its sequences: the masks [B, F] of those that ``column`` names."""
+    if isinstance(noise, Tensor):
+        return noise.index_select(0, column)
+    if isinstance(noise, Noise):
+        return noise._replace(
+            **{name: select_sequences(getattr(noise, name), column) for name in ("state", "candidate")}
+        )
+    if isinstance(noise, LayerNoise):
+        return LayerNoise(select_sequences(noise.cells, column), select_sequences(noise.output, column))
+    return noise if noise is None else tuple(select_sequences(one, column) for one in noise)
 
 
 def drop_outputs(x: Tensor, locked: Tensor | None, rate: float, training: bool) -> Tensor:

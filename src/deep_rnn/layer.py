@@ -86,6 +86,7 @@ class Layer(nn.Module):
         lengths: Tensor | None,
         noise: LayerNoise | None,
         recompute: int | None = None,
+        starts: Tensor | None = None,
     ) -> Call:
         """What this layer asks of a backend, x [T, B, I]."""
         return Call(
@@ -97,6 +98,8 @@ class Layer(nn.Module):
             zoneout=self.zoneout,
             training=self.training,
             recompute=recompute,
+            starts=starts,
+            fresh=() if starts is None else (self.initial_state(x.shape[1]),),
         )
 
     def noises(self, noise: LayerNoise) -> tuple[Noise, ...]:

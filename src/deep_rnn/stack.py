@@ -11,6 +11,7 @@ from deep_rnn import state as states_of
 from deep_rnn.cells import Cell
 from deep_rnn.dropout import Rates
 from deep_rnn.explanation import explain
+from deep_rnn.inputs import checked_starts
 from deep_rnn.interop import keras as interop_keras
 from deep_rnn.interop import torch as interop_torch
 from deep_rnn.kernels import BACKENDS, Choices
@@ -178,6 +179,7 @@ class DeepRNN(nn.Module):
         state: StackState | Sequence[Any] | None = None,
         lengths: Tensor | Sequence[int] | None = None,
         noise: StackNoise | None = None,
+        starts: Tensor | None = None,
     ) -> tuple[Any, StackState]:
         """Run the stack over a batch of sequences.
 
@@ -187,6 +189,9 @@ class DeepRNN(nn.Module):
                 with ``initial_state``.
             lengths: [B] valid steps of each sequence, 0 to T; what stands behind them changes nothing.
             noise: masks from ``draw_noise``, to use the same again; None draws new ones in training.
+            starts: bool [T, B] (in x's layout; [T] unbatched), before which steps a sequence's state begins anew, from
+                ``initial_state``; ``state`` holds up to its first start. The backward direction of a bidirectional
+                stack begins anew at the last step of each such part. Masks in ``noise`` hold for the whole call.
         Returns:
             The output, in the layout of x, zero at padded steps, and the state after each sequence's last valid step.
         Raises:
@@ -196,14 +201,19 @@ class DeepRNN(nn.Module):
             if lengths is not None:
                 raise ValueError("a PackedSequence brings its own lengths")
             padded, own_lengths = unpack(x)
-            result = run(self, padded, state, own_lengths, noise)
+            starts = None if starts is None else checked_starts(starts, padded)
+            result = run(self, padded, state, own_lengths, noise, starts)
             return pack_like(result.output, x), result.state
         if x.dim() == 2:
             one = None if state is None else states_of.batched(state, list(self.layers), self.mirror is not None)
             count = None if lengths is None else torch.as_tensor(lengths).reshape(1)
-            result = run(self, x.unsqueeze(1), one, count, noise)
+            x = x.unsqueeze(1)
+            starts = None if starts is None else checked_starts(torch.as_tensor(starts).unsqueeze(-1), x)
+            result = run(self, x, one, count, noise, starts)
             return result.output.squeeze(1), states_of.map_state(lambda value: value.squeeze(0), result.state)
-        result = run(self, self.time_major(x), state, lengths, noise)
+        x = self.time_major(x)
+        starts = None if starts is None else checked_starts(starts, x, self.batch_first)
+        result = run(self, x, state, lengths, noise, starts)
         return self.time_major(result.output), result.state
 
     def layer_outputs(
@@ -212,9 +222,12 @@ class DeepRNN(nn.Module):
         state: StackState | Sequence[Any] | None = None,
         lengths: Tensor | Sequence[int] | None = None,
         noise: StackNoise | None = None,
+        starts: Tensor | None = None,
     ) -> tuple[tuple[Tensor, ...], StackState]:
         """``forward`` on a batch, but every layer's own output h^l (before dropout and link), in the layout of x."""
-        result = run(self, self.time_major(x), state, lengths, noise, layer_by_layer=True)
+        x = self.time_major(x)
+        starts = None if starts is None else checked_starts(starts, x, self.batch_first)
+        result = run(self, x, state, lengths, noise, starts, layer_by_layer=True)
         return tuple(self.time_major(output) for output in result.layers), result.state
 
     def step(

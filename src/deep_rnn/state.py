@@ -201,6 +201,36 @@ def split_pairs(state: Any, layers: Sequence[Layer]) -> tuple[tuple[Any, ...], t
     return forward, backward
 
 
+def checked_inner(state: Any, rnn: Any, batch_size: int) -> Inner:
+    """``to_inner`` for a whole DeepRNN: of one that runs both ways as two stacks, layer by layer both of them."""
+    if rnn.mirror is None:
+        return to_inner(state, list(rnn.layers), batch_size)
+    halves = split_pairs(state, list(rnn.layers))
+    ways = [to_inner(half, list(one.layers), batch_size) for half, one in zip(halves, (rnn, rnn.mirror), strict=True)]
+    return tuple(forward + backward for forward, backward in zip(*ways, strict=True))
+
+
+def ended_inner(state: StackState) -> Inner:
+    """Per layer and direction the state that a stack returned."""
+    return tuple(tuple(entry) if isinstance(entry, Ended) else (entry,) for entry in state.layers)
+
+
+def to_given(states: Inner) -> StackState:
+    """A state to be passed in: pairs of initial states where layers have two directions."""
+    return StackState(tuple(layer[0] if len(layer) == 1 else layer for layer in states))
+
+
+def map_inner(function: Any, *states: Inner) -> Inner:
+    """Apply ``function(*tensors, backward=...)`` to the tensors at the same place of some states."""
+    return tuple(
+        tuple(
+            type(ways[0])(*(function(*values, backward=bool(direction)) for values in zip(*ways, strict=True)))
+            for direction, ways in enumerate(zip(*layers, strict=True))
+        )
+        for layers in zip(*states, strict=True)
+    )
+
+
 def check_pair(entry: Any, layer: int) -> None:
     """Raise ValueError unless a layer's entry is a pair of initial states."""
     if isinstance(entry, Ended):

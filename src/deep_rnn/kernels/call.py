@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+NO_STARTS = "it runs no sequences that begin anew inside a call; outside a graph a stack cuts them for it"
+
 
 class Call(NamedTuple):
     """Layers to unroll over a sequence.
@@ -20,6 +22,8 @@ class Call(NamedTuple):
     zoneout: tuple[float, ...] = ()  # per field of the state the probability of keeping its old value; empty: none
     dropout: float = 0.0  # between the layers, drawn each step
     training: bool = False
+    starts: Tensor | None = None  # bool [T, B], before which steps a row's state begins anew; None: nowhere
+    fresh: tuple[tuple[Any, ...], ...] = ()  # like states: what it begins anew from, where there are starts
     recompute: int | None = None  # steps a chunk whose activations are recomputed in the backward; None: keep all
 
     def noise(self, layer: int, direction: int) -> Any:

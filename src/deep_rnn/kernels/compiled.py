@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.utils._triton import has_triton
 
 from deep_rnn.kernels import loop, zoneout
-from deep_rnn.kernels.call import Call, Result
+from deep_rnn.kernels.call import NO_STARTS, Call, Result
 from deep_rnn.kernels.once import only_once
 from deep_rnn.kernels.sequence import valid_steps
 from deep_rnn.kernels.tracing import in_graph, transformed
@@ -35,6 +35,8 @@ def why_not(call: Call) -> str | None:
     """Why compiled chunks cannot run this call, or None."""
     if len(call.layers) > 1:
         return "compiled chunks run one layer at a time"
+    if call.starts is not None:
+        return NO_STARTS
     if in_graph():
         return "compiled chunks call torch.compile or torch.export, one of which is at work already"
     if transformed() or forward_ad._current_level >= 0:

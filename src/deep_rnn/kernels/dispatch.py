@@ -89,6 +89,7 @@ class Choices(dict[tuple[Any, ...], str | None]):
         key = (backend, *call.layers, call.x.shape, call.x.dtype, call.x.device, call.layers[0][0].weight_ih.dtype)
         key += (
             call.lengths is None,
+            call.starts is None,
             call.zoneout,
             call.dropout,
             call.training,

@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from deep_rnn.kernels import by_hand, native
-from deep_rnn.kernels.call import Call, Result
+from deep_rnn.kernels.call import NO_STARTS, Call, Result
 from deep_rnn.kernels.sequence import mask_padding
 from deep_rnn.kernels.tracing import in_graph, transformed
 
@@ -25,6 +25,8 @@ def why_not(call: Call) -> str | None:
         return "gradients by hand are for the CPU"
     if in_graph() or transformed() or forward_ad._current_level >= 0:
         return "gradients by hand cannot be compiled, transformed by torch.func, or differentiated forward"
+    if call.starts is not None:
+        return NO_STARTS
     if any(call.zoneout):
         return "gradients by hand know no zoneout"
     if call.recompute and torch.is_grad_enabled():

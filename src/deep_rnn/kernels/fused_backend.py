@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from deep_rnn.kernels import fused, zoneout
-from deep_rnn.kernels.call import Call, Result
+from deep_rnn.kernels.call import NO_STARTS, Call, Result
 
 
 def why_not(call: Call) -> str | None:
@@ -33,6 +33,8 @@ def why_not(call: Call) -> str | None:
         len({tuple(cell.fused_weights()) for cell in cells}) > 1
     ):  # transitions, shortcuts and norms can be a layer's own
         return "fused layers with parameters of different names run layer by layer"
+    if call.starts is not None:
+        return NO_STARTS
     if call.recompute and torch.is_grad_enabled():
         return "the fused kernels cannot recompute in chunks of time"
     if forward_ad._current_level >= 0:

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from deep_rnn.kernels import zoneout
 from deep_rnn.kernels.call import Call, Result
-from deep_rnn.kernels.sequence import valid_steps
+from deep_rnn.kernels.sequence import begin_anew, valid_steps
 
 
 def why_not(call: Call) -> str | None:
@@ -38,17 +38,19 @@ def unroll(call: Call, direction: int) -> tuple[Tensor, Any]:
     cell, state = call.layers[0][direction], call.states[0][direction]
     time = call.x.shape[0]
     valid = None if call.lengths is None else valid_steps(call.lengths, time)
+    begins = None if call.starts is None else begin_anew(call.starts, call.lengths, bool(direction))
     zones = zoneout.draw(call, 0, direction)
     chunk = call.recompute or max(time, 1)
     chunks = []
     starts = range(0, time, chunk)
     for start in reversed(starts) if direction else starts:
         part = slice(start, start + chunk)
-        of_steps = call.x[part], None if valid is None else valid[part], zoneout.at(zones, part)
+        of_steps = call.x[part], None if valid is None else valid[part], zoneout.at(zones, part), state
+        begun = None if begins is None else begins[part]
         if call.recompute and torch.is_grad_enabled():
-            outputs, state = checkpoint(unroll_chunk, call, direction, *of_steps, state, use_reentrant=False)
+            outputs, state = checkpoint(unroll_chunk, call, direction, *of_steps, begun, use_reentrant=False)
         else:
-            outputs, state = unroll_chunk(call, direction, *of_steps, state)
+            outputs, state = unroll_chunk(call, direction, *of_steps, begun)
         chunks.append(outputs)
     if not chunks:
         return cell.output(state)[None][:0], state
@@ -56,7 +58,13 @@ def unroll(call: Call, direction: int) -> tuple[Tensor, Any]:
 
 
 def unroll_chunk(
-    call: Call, direction: int, x: Tensor, valid: Tensor | None, zones: zoneout.Zones | None, state: Any
+    call: Call,
+    direction: int,
+    x: Tensor,
+    valid: Tensor | None,
+    zones: zoneout.Zones | None,
+    state: Any,
+    begins: Tensor | None = None,
 ) -> tuple[Tensor, Any]:
     """Some consecutive steps of ``unroll``."""
     gates = call.layers[0][direction].project(x)
@@ -64,8 +72,16 @@ def unroll_chunk(
     steps = range(x.shape[0])
     for t in reversed(steps) if direction else steps:
         now = None if valid is None else valid[t]
+        if begins is not None:
+            state = begin(call, direction, state, begins[t])
         state, outputs[t] = advance(call, direction, gates[t], state, now, zoneout.at(zones, t))
     return torch.stack(outputs), state
+
+
+def begin(call: Call, direction: int, state: Any, begins: Tensor) -> Any:
+    """The state before a step, where rows begin anew [B]."""
+    pairs = zip(call.fresh[0][direction], state, strict=True)
+    return type(state)(*(torch.where(begins[:, None], fresh, before) for fresh, before in pairs))
 
 
 def advance(

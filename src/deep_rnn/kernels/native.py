@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from deep_rnn.kernels.call import Call, Result
+from deep_rnn.kernels.call import NO_STARTS, Call, Result
 from deep_rnn.kernels.sequence import last_valid, mask_padding, reverse_valid, valid_steps
 from deep_rnn.kernels.tracing import under_vmap
 
@@ -42,6 +42,8 @@ def why_not(call: Call) -> str | None:
         return "torch.nn stacks layers of one cell, width and bias only"
     if len(call.layers) > 1 and call.lengths is not None:
         return "variable lengths run layer by layer"
+    if call.starts is not None:
+        return NO_STARTS
     if any(call.zoneout):
         return "torch's layers have no zoneout"
     if call.recompute and torch.is_grad_enabled():

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch._higher_order_ops.scan import scan
 
 from deep_rnn.kernels.call import Call, Result
-from deep_rnn.kernels.loop import advance, in_each_direction
-from deep_rnn.kernels.sequence import valid_steps
+from deep_rnn.kernels.loop import advance, begin, in_each_direction
+from deep_rnn.kernels.sequence import begin_anew, valid_steps
 from deep_rnn.kernels.tracing import in_graph
 
 
@@ -41,12 +41,17 @@ def run(call: Call) -> Result:
 def unroll(call: Call, direction: int) -> tuple[Tensor, Any]:
     """Unroll one direction: outputs [T, B, H'] and the state where the sequence ends."""
     cell, before = call.layers[0][direction], call.states[0][direction]
-    steps = [cell.project(call.x)]
+    steps = {"gates": cell.project(call.x)}
     if call.lengths is not None:
-        steps.append(valid_steps(call.lengths, call.x.shape[0]))
+        steps["valid"] = valid_steps(call.lengths, call.x.shape[0])
+    if call.starts is not None:
+        steps["begins"] = begin_anew(call.starts, call.lengths, bool(direction))
 
-    def advance_one(carry: list[Tensor], at: list[Tensor]) -> tuple[list[Tensor], Tensor]:
-        state, output = advance(call, direction, at[0], cell.State(*carry), at[1] if len(at) > 1 else None)
+    def advance_one(carry: list[Tensor], at: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
+        state = cell.State(*carry)
+        if "begins" in at:
+            state = begin(call, direction, state, at["begins"])
+        state, output = advance(call, direction, at["gates"], state, at.get("valid"))
         return [value.clone() for value in state], output.clone()  # the operator forbids results that share memory
 
     first = [value.contiguous() for value in before]  # laid out as what the steps return, which the operator asks for

@@ -9,6 +9,15 @@ def valid_steps(lengths: Tensor, time: int) -> Tensor:
     return torch.arange(time, device=lengths.device)[:, None] < lengths
 
 
+def begin_anew(starts: Tensor, lengths: Tensor | None, backward: bool) -> Tensor:
+    """Before which steps a direction's state begins anew, [T, B]; ``starts`` says it of the forward direction.
+
+    The backward direction comes into an episode by its last step; what is given before the call's last step holds.
+    """
+    inside = starts if lengths is None else starts & valid_steps(lengths, starts.shape[0])
+    return torch.cat((inside[1:], torch.zeros_like(inside[:1]))) if backward else inside
+
+
 def reverse_valid(x: Tensor, lengths: Tensor | None) -> Tensor:
     """Reverse the valid part of every column of x [T, B, *] and leave its padding where it is (its own inverse)."""
     if lengths is None:

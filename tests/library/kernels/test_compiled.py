@@ -90,7 +90,9 @@ def given_state(rnn):
     """A state to start from, one that sLSTM's normaliser can be in."""
     if rnn.bidirectional or rnn.layers[0].learns_state:
         return None
-    return tuple(type(state)(*(torch.rand_like(field) + 1 for field in state)) for state in rnn.initial_state(BATCH))
+    return tuple(
+        type(state)(*(torch.rand_like(field) + 1 for field in state)) for state in rnn.initial_state(BATCH).layers
+    )
 
 
 # --- the same as the loop ---------------------------------------------------------------------------------------------
@@ -206,7 +208,7 @@ def test_layers_directions_and_lengths_of_a_kind_share_what_is_compiled():
     with torch.compiler.set_stance("fail_on_recompile"):
         start = tuple(
             tuple(type(one)(one.h + 0 * rnn.layers[0].cell.bias_ih[:SIZE]) for one in pair)
-            for pair in rnn.initial_state(BATCH)
+            for pair in rnn.initial_state(BATCH).layers
         )
         outcome(rnn, inputs(), state=start)
         for time in (2, 4, 9):
