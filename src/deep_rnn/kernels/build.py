@@ -1,6 +1,6 @@
-"""Compile the fused CPU kernels once for this machine, and load them.
+"""Load the fused CPU kernels: those built ahead (``ahead``), or else compiled once for this machine.
 
-The library lies in a folder named by everything it depends on: source, compiler, flags, processor, torch version.
+The latter lie in a folder named by everything they depend on: source, compiler, flags, processor, torch version.
 """
 
 import fcntl
@@ -8,17 +8,14 @@ import functools
 import hashlib
 import os
 import platform
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-SOURCES = Path(__file__).parent / "csrc"
-FLAGS = ("-std=c++20", "-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-g0")
+from deep_rnn.kernels import ahead, compiler, processor
 
 
 @functools.cache
@@ -28,17 +25,18 @@ def load() -> str | None:
     Returns:
         None if they are there, or else the reason why not, which is also told on stderr, once a process.
     """
+    if ahead.load():
+        return None
     try:
         folder = cache_root() / key()
         with only_one_at_a_time(folder):
             if not (folder / "ready").exists():
-                (folder / "lock").unlink(missing_ok=True)  # the builder's own, left by a build that was killed
-                compile_into(folder)
+                with compiler.announced(folder):
+                    compiler.compile_into(folder, "native")
                 (folder / "ready").touch()
-        torch.ops.load_library(folder / "deep_rnn_kernels.so")
-    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
-        lines = [line for line in str(error).splitlines() if "error" in line.lower()] or [str(error) or repr(error)]
-        reason = f"the fused kernels did not compile ({lines[-1].strip()})"
+        torch.ops.load_library(folder / compiler.LIBRARY)
+    except (OSError, RuntimeError) as error:
+        reason = f"the fused kernels did not compile ({compiler.error_line(str(error)) or repr(error)})"
         print(f"{reason}; plain PyTorch takes over, slower", file=sys.stderr, flush=True)
         return reason
     return None
@@ -52,31 +50,8 @@ def cache_root() -> Path:
 
 def key() -> str:
     """A name for the library that changes with anything it depends on."""
-    parts = [torch.__version__, platform.machine(), processor(), compiler_version(), *FLAGS]
-    parts += [file.name + file.read_text() for file in sorted(SOURCES.iterdir()) if file.suffix in (".h", ".cpp")]
-    return "kernels-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-def processor() -> str:
-    """What ``-march=native`` looks at: the instructions that this processor has."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
-
-
-def compiler_version() -> str:
-    """The compiler that torch's extension builder uses.
-
-    Raises:
-        OSError: there is none.
-    """
-    name = os.environ.get("CXX", "c++")
-    try:
-        return subprocess.run([name, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
-    except FileNotFoundError:
-        raise OSError(f"there is no C++ compiler {name}; CXX names another") from None
+    parts = [torch.__version__, platform.machine(), processor.described(), compiler.version(), compiler.source_hash()]
+    return "kernels-" + hashlib.sha256("\0".join([*parts, *compiler.FLAGS]).encode()).hexdigest()[:16]
 
 
 @contextmanager
@@ -86,22 +61,3 @@ def only_one_at_a_time(folder: Path) -> Iterator[None]:
     with (folder / "one_at_a_time").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def compile_into(folder: Path) -> None:
-    """Build the library with torch's extension builder, saying so on stderr."""
-    from torch.utils import cpp_extension  # slow to import, and not needed when the library is there
-
-    # A venv that is used without being activated has its ninja beside its python.
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    print(f"compiling the fused kernels into {folder} (once, about a minute) ...", file=sys.stderr, flush=True)
-    started = time.monotonic()
-    cpp_extension.load(
-        name="deep_rnn_kernels",
-        sources=[str(file) for file in sorted(SOURCES.glob("*.cpp"))],
-        extra_cflags=list(FLAGS),
-        extra_ldflags=["-fopenmp"],
-        build_directory=str(folder),
-        is_python_module=False,
-    )
-    print(f"compiled the fused kernels in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)

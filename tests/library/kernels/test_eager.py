@@ -10,7 +10,7 @@ from helpers import environment
 from torch.utils._pytree import tree_leaves
 
 from deep_rnn import DeepRNN
-from deep_rnn.kernels import build, dispatch
+from deep_rnn.kernels import compiler, dispatch
 
 CELLS = {"rnn": {}, "relu": {"activation": "relu"}, "lstm": {}, "gru": {}}
 LENGTHS = [4, 0, 7, 1, 7]
@@ -163,4 +163,4 @@ def test_no_compiler_means_one_line_and_a_run_all_the_same(tmp_path: Path):
 def test_a_compiler_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(OSError, match="no C\\+\\+ compiler no-such-compiler"):
-        build.compiler_version()
+        compiler.version()

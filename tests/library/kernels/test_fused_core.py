@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deep_rnn.kernels import build
+from deep_rnn.kernels import compiler
 
 DRIVER = Path(__file__).with_name("core_driver.cpp")
 CHECKS = [("address,undefined", "native"), ("thread", "native")]
@@ -16,7 +16,7 @@ if platform.machine() == "x86_64":
 
 def run_driver(folder: Path, *flags: str, rounds: int) -> subprocess.CompletedProcess[str]:
     """Compile the driver with the core and run it."""
-    sources = [DRIVER, build.SOURCES / "core_float.cpp", build.SOURCES / "core_double.cpp"]
+    sources = [DRIVER, compiler.SOURCES / "core_float.cpp", compiler.SOURCES / "core_double.cpp"]
     program = folder / "driver"
     command = [
         "c++",
@@ -24,7 +24,7 @@ def run_driver(folder: Path, *flags: str, rounds: int) -> subprocess.CompletedPr
         "-g",
         "-pthread",
         *flags,
-        f"-I{build.SOURCES}",
+        f"-I{compiler.SOURCES}",
         *map(str, sources),
         "-o",
         str(program),
@@ -34,10 +34,10 @@ def run_driver(folder: Path, *flags: str, rounds: int) -> subprocess.CompletedPr
 
 
 def test_the_core_includes_no_torch_header() -> None:
-    command = ["c++", "-std=c++20", "-MM", f"-I{build.SOURCES}", str(build.SOURCES / "core_float.cpp")]
+    command = ["c++", "-std=c++20", "-MM", f"-I{compiler.SOURCES}", str(compiler.SOURCES / "core_float.cpp")]
     needed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "cells.h" in needed
-    assert "torch" not in needed.replace(str(build.SOURCES), "")
+    assert "torch" not in needed.replace(str(compiler.SOURCES), "")
 
 
 @pytest.mark.slow
