@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 a run that failed, 2 a wrong request, 130 and 143 for SIGI
 """
 
 import os
-import re
 import signal
 import sys
 import traceback
@@ -14,15 +13,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from src import processes
 from src.arguments import prepare, typed_keys
 from src.config import Config, compose_config, read_config, with_keys
-from src.errors import RequestError, RunError, did_you_mean
+from src.errors import RunError
+from src.failures import exit_code, explain
 
 
 class JobEnded(BaseException):
@@ -110,40 +108,3 @@ def config_of(cfg: DictConfig, overrides: list[str]) -> Config:
     if config.resume is None:
         return config
     return with_keys(read_config(config.resume, "resume"), config, typed_keys(overrides))
-
-
-def exit_code(error: BaseException, in_job: bool) -> int:
-    """2 for a wrong request, Hydra's own complaints included; 1 for a run that failed."""
-    if isinstance(error, RequestError | HydraException | OmegaConfBaseException):
-        return 2
-    return 2 if not in_job and isinstance(error, ValueError | OSError) else 1  # Hydra's own, before a job began
-
-
-def explain(error: BaseException) -> str:
-    """Say an error in one line; Hydra's complaints about names get the nearest right one."""
-    cause = error.__cause__
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        if group == "hydra/launcher":
-            extra = name.partition("_")[0]
-            return f"launcher={name} needs an extra that is not installed: pip install -e '.[{extra}]'"
-        return f"{group}={name}: no such {group}{did_you_mean(name, [o for o in error.options if o[0] != '_'])}"
-    if isinstance(error, HydraException) and isinstance(cause, OmegaConfBaseException) and cause.full_key:
-        known = {str(key) for key in cause.parent_node} if isinstance(cause.parent_node, DictConfig) else set()
-        if cause.key not in known:
-            typed = re.search(r"use \+(.*)", str(error))
-            near = did_you_mean(str(cause.key), known - {"hydra"}) if known else "; this choice has none"
-            return f"{typed[1] if typed else cause.full_key}: no such key{near}"
-    if isinstance(error, OverrideParseException):
-        key, _, value = error.override.partition("=")
-        return f"{error.override}: Hydra cannot read this; quote the value for it: \"{key}='{value}'\""
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: cannot be made or opened ({error.strerror})"
-    return one_line(error)
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an error on one line, with its type where the message was not written for users."""
-    message = str(error) or str(error.__cause__ or "")
-    text = " ".join((message.splitlines()[0] if isinstance(error, OmegaConfBaseException) else message).split())
-    return text if isinstance(error, RequestError | RunError | HydraException) else f"{type(error).__name__}: {text}"

@@ -12,9 +12,10 @@ from omegaconf import DictConfig
 
 from src.config import Config, compose_config
 from src.errors import FolderGoneError, InUseError, RequestError, RunError
+from src.failures import one_line
 from src.sweeps import refresh
 from src.sweeps.plan import label
-from src.tracking.console import speaking_for
+from src.tracking.console import say, speaking_for
 from src.tracking.run_folder import claim, end_of, holds_run, note_failure
 
 Run = Callable[[Config, Path], float | None]
@@ -99,17 +100,10 @@ def failed(name: str, error: Exception, noted: bool = True) -> Exception:
     Where there is a `Watch` (processes of their own have one, as their lines may go to a file), that is left to it if
     there is a FAILED for it to see (``noted``).
     """
-    from src.cli import one_line  # late: the doors open the sweeps, not the other way round
-
     line = f"{name}: {one_line(error)}"
     if not noted or (InSweeper.yes and not InSweeper.watched):
         say(f"error: {line}")
     return (RequestError if isinstance(error, RequestError) else RunError)(line)
-
-
-def say(line: str) -> None:
-    """Put a line on the console, also between those of a run."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def gpu_in_turn(number: int) -> str:

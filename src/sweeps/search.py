@@ -11,20 +11,19 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from omegaconf import DictConfig
 
 from src.errors import RequestError
-from src.sweeps.job import say
 from src.sweeps.plan import Job, identity, label
+from src.tracking.console import say
 from src.tracking.run_folder import is_held
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
-
-    from src.sweeps.sweeper import FolderSweeper
 
 OVERRIDES = "overrides"
 RETRY_OF = "retry of"
@@ -33,7 +32,25 @@ SEARCH = "search"
 """What a study notes of itself: see `fingerprint`."""
 
 
-def search(sweeper: "FolderSweeper", varied: Sequence[Override]) -> list[Job]:
+class Sweeper(Protocol):
+    """What a search needs of whatever makes its runs."""
+
+    composed: DictConfig
+    """What was typed, composed."""
+    folder: Path
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no other run may begin."""
+
+    def job(self, overrides: Sequence[str]) -> Job:
+        """The run of these overrides."""
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Make what is left of these runs."""
+
+
+def search(sweeper: Sweeper, varied: Sequence[Override]) -> list[Job]:
     """Make trials until the study has as many as were asked for, and return the jobs that this process made.
 
     Trials that were cut off are gone on with first, and failed ones tried again, in the folders that they have.
@@ -115,7 +132,7 @@ def check_same(study: "Study", mode: str, asked: str) -> None:
         study.set_user_attr(SEARCH, asked)
 
 
-def fingerprint(sweeper: "FolderSweeper", space: Mapping[str, Any], fixed: Sequence[str]) -> str:
+def fingerprint(sweeper: Sweeper, space: Mapping[str, Any], fixed: Sequence[str]) -> str:
     """A hash of what is searched, and of all else that makes up a run: how many trials are wanted is no part of it."""
     from optuna.distributions import CategoricalDistribution, distribution_to_json
 
@@ -137,7 +154,7 @@ def ask(study: "Study", space: Mapping[str, "BaseDistribution"], fixed: Sequence
     return trial.number, overrides
 
 
-def left_over(study: "Study", sweeper: "FolderSweeper", retry_failed: bool) -> list[tuple[int, list[str]]]:
+def left_over(study: "Study", sweeper: Sweeper, retry_failed: bool) -> list[tuple[int, list[str]]]:
     """Trials that no process is working on any more, and failed ones as new trials of the same runs."""
     from optuna.trial import TrialState
 

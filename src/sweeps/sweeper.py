@@ -32,9 +32,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from src.config import Config, compose_config
 from src.errors import RequestError, RunError
 from src.sweeps import refresh
-from src.sweeps.job import STOPPED, InSweeper, failed, say
+from src.sweeps.job import STOPPED, InSweeper, failed
 from src.sweeps.plan import Job, identity, run_folder, short_label, strangers
 from src.sweeps.watch import Watch
+from src.tracking.console import say
 from src.tracking.run_folder import claim, is_held, note_failure
 
 LAUNCHES = 2

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 
-from src.sweeps.job import say
 from src.sweeps.plan import Job
+from src.tracking.console import say
 from src.tracking.run_folder import noted
 
 SECONDS = 0.5

@@ -18,6 +18,11 @@ REFRESH_SECONDS = 0.25
 _speaker: ContextVar[str] = ContextVar("speaker", default="")
 
 
+def say(line: str) -> None:
+    """Put a line on the console at once, also between those of a run."""
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def speaking_for(name: str) -> Iterator[None]:
     """Put a run's name before its lines on the screen, which it shares with others that run at the same time."""
