@@ -21,6 +21,7 @@ def main() -> None:
     from src.data.build import build_data  # late: a wrong request needs no torch
     from src.data.options import TextOptions
     from src.restore import keep_encoder, restore
+    from src.tracking.metrics_file import plain_number
     from src.training import evaluate
 
     folder, split = request["run"], request.get("split", "val")
@@ -39,7 +40,7 @@ def main() -> None:
         run.spec.refuse_other(data.spec, options.name)
     batches = run.task.batches(data, split, run.cfg.batch_size, bucket=run.cfg.trainer.bucket)
     metrics = evaluate(run.task, run.model, batches, run.device, run.cfg.amp).compute()
-    result = {f"{split}/{name}": value for name, value in metrics.items()}
+    result = {f"{split}/{name}": plain_number(value) for name, value in metrics.items()}
     baseline = run.task.baseline(data, split).get(run.cfg.trainer.monitor.rpartition("/")[2])
     if baseline is not None:
         result[f"{split}/baseline"] = baseline  # what the trivial predictor reaches in the monitored metric

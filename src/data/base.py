@@ -31,6 +31,8 @@ class DataSpec:
     """Width of the inputs, None where they are ids."""
     class_names: tuple[str, ...] = ()
     """The classes, none where the targets are numbers."""
+    class_counts: tuple[int, ...] = ()
+    """Training examples of each class; none where that is not known."""
     target_size: int | None = None
     """Width of the targets, None where they are classes."""
     target: Literal["sequence", "step"] = "sequence"
@@ -51,7 +53,7 @@ class DataSpec:
         """
         for field in fields(self):
             own, theirs = getattr(self, field.name), getattr(other, field.name)
-            if field.name not in ("baseline", "embedding") and own != theirs:
+            if field.name not in ("baseline", "class_counts", "embedding") and own != theirs:
                 raise RequestError(
                     f"data={name} has {field.name}={_short(theirs)}, the run was trained on {field.name}={_short(own)}"
                 )

@@ -12,9 +12,9 @@ from torch import Tensor
 from src.data.cache import Cache, cache_key
 from src.data.corpus import Corpus, Source
 from src.data.encoder import TextEncoder
-from src.data.labels import some_of, warn_about_classes
+from src.data.labels import count_classes, some_of, warn_about_classes
 from src.data.options import TextOptions
-from src.data.split import UNKNOWN_LABEL, EncodedSplit
+from src.data.split import EncodedSplit
 from src.data.text_data import TextData, describe_texts
 from src.data.vectors import load_vectors
 from src.errors import RequestError
@@ -87,11 +87,7 @@ def build_text(
     return TextData(
         spec=describe_texts(
             encoder,
-            accuracy={
-                split: float(np.bincount(part.labels).max() / len(part))
-                for split, part in whole.items()
-                if part.labels.min() > UNKNOWN_LABEL
-            },
+            counts={split: count_classes(part.labels, len(encoder.class_names)) for split, part in splits.items()},
             embedding=_vectors(whole["train"], encoder, options) if fit else None,
         ),
         splits=splits,

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from src.data.split import EncodedSplit
 
@@ -38,6 +39,20 @@ def _as_read(name: str) -> str | float:
         return number if number == number and abs(number) < 2**53 else text
     except ValueError:
         return text
+
+
+def count_classes(labels: NDArray[np.int64], classes: int) -> tuple[int, ...]:
+    """Examples of each class; none where a label is not known."""
+    return tuple(np.bincount(labels, minlength=classes).tolist()) if classes and labels.min(initial=0) >= 0 else ()
+
+
+def majority(counts: Sequence[int]) -> dict[str, float]:
+    """What always answering the most frequent class reaches, from the examples of each class."""
+    there, share = sum(count > 0 for count in counts), max(counts, default=0) / max(sum(counts), 1)
+    if not there:
+        return {}
+    found = {"accuracy": share, "balanced_accuracy": 1 / there, "macro_f1": 2 * share / (1 + share) / len(counts)}
+    return found | ({"roc_auc": 0.5, "average_precision": counts[1] / sum(counts)} if len(counts) == 2 else {})
 
 
 def warn_about_classes(names: Sequence[str], splits: Mapping[str, EncodedSplit]) -> None:

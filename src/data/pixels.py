@@ -3,7 +3,6 @@
 Le, Jaitly & Hinton (2015), "A simple way to initialize recurrent networks of rectified linear units".
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ from pydantic import Field
 
 from src.data.arrays import ArrayData, Arrays, Split
 from src.data.base import DataSpec
+from src.data.labels import count_classes, majority
 from src.data.options import DataOptions, Share
 from src.data.split import holdout_indices
 from src.errors import RequestError
@@ -68,10 +68,13 @@ def read_pixels(options: PixelOptions, seed: int, train: Labelled, test: Labelle
             )
         parts["test"] = test
     splits = {name: Split(_sequences(options, part, 1 / brightest)) for name, part in parts.items()}
+    names = tuple(str(digit) for digit in range(max(int(part.max()) for _, part in parts.values()) + 1))
+    counts = {name: count_classes(own, len(names)) for name, (_, own) in parts.items()}
     spec = DataSpec(
-        baseline=_majority(parts),
+        baseline={name: majority(own) for name, own in counts.items()},
         feature_size=pictures.shape[2] if options.order == "rows" else 1,
-        class_names=tuple(str(digit) for digit in range(max(int(part.max()) for _, part in parts.values()) + 1)),
+        class_names=names,
+        class_counts=counts["train"],
     )
     return ArrayData(spec, splits)
 
@@ -83,10 +86,3 @@ def _sequences(options: PixelOptions, part: Labelled, scale: float) -> Arrays:
     if options.order == "permuted":
         pictures = pictures[:, np.random.default_rng(options.permutation_seed).permutation(pictures.shape[1])]
     return Arrays(pictures, classes, np.full(len(pictures), pictures.shape[1]), scale)
-
-
-def _majority(parts: Mapping[str, Labelled]) -> dict[str, dict[str, float]]:
-    """The accuracy of always answering the most frequent class."""
-    return {
-        name: {"accuracy": float(np.bincount(classes).max() / len(classes))} for name, (_, classes) in parts.items()
-    }

@@ -1,6 +1,6 @@
 """A set of texts, ready to train on, and what it says of itself."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,21 +11,27 @@ from torch import Tensor
 from src.data.base import DataSpec, split_of
 from src.data.corpus import Corpus
 from src.data.encoder import TextEncoder
+from src.data.labels import majority
 from src.data.loader import BatchLoader
 from src.data.split import EncodedSplit
 from src.data.tokenizer import PAD_ID, UNK_ID
 
 
-def describe_texts(encoder: TextEncoder, accuracy: Mapping[str, float], embedding: Tensor | None = None) -> DataSpec:
+def describe_texts(
+    encoder: TextEncoder,
+    counts: Mapping[str, Sequence[int]],
+    embedding: Tensor | None = None,
+) -> DataSpec:
     """What texts say of themselves once they are encoded.
 
     Args:
-        accuracy: of always answering the most frequent class, by split; a finished run has no splits and gives none.
+        counts: examples of each class, by split; a finished run has no splits and gives none.
     """
     return DataSpec(
-        baseline={split: {"accuracy": share} for split, share in accuracy.items()},
+        baseline={split: majority(own) for split, own in counts.items()},
         vocab_size=encoder.vocab_size,
         class_names=encoder.class_names,
+        class_counts=tuple(counts.get("train", ())),
         pad_id=PAD_ID,
         unk_id=UNK_ID,
         embedding=embedding,

@@ -1,7 +1,9 @@
 """What a classifier is judged by, from a few sums for each class: the whole confusion matrix of 5,000 takes 200 MB."""
 
+import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,13 +12,18 @@ from src.tasks.base import StepResult
 
 
 class ClassificationMetrics:
-    """Loss, accuracy, balanced accuracy and macro-F1, from counts that are summed on the device."""
+    """Loss, accuracy, balanced accuracy and macro-F1, from counts that are summed on the device.
+
+    Of two classes, where the steps say their scores (in evaluation), the areas under the ROC and the precision-recall
+    curve too, which need every example's.
+    """
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
         self.counts: Tensor | None = None  # [3 * C] examples of each class that were named right, exist, were named
         self.loss: Tensor | None = None
         self.count = 0
+        self.scored: list[Tensor] = []  # [2, B] score of the second class, and whether it is the true one
 
     def update(self, result: StepResult, batch: Batch) -> None:
         """Add a batch."""
@@ -30,18 +37,23 @@ class ClassificationMetrics:
         self.counts.index_add_(0, places, torch.cat(((targets_B == predicted_B).long(), ones_B, ones_B)))
         self.loss += result.outputs["loss"] * len(targets_B)
         self.count += len(targets_B)
+        if "score" in result.outputs:
+            score_B = result.outputs["score"]
+            self.scored.append(torch.stack((score_B, targets_B.to(score_B.dtype))))
 
     def state_dict(self) -> dict[str, Any]:
         """The sums so far, for a checkpoint in mid-epoch."""
-        return {"counts": self.counts, "loss": self.loss, "count": self.count}
+        return {"counts": self.counts, "loss": self.loss, "count": self.count, "scored": self.scored}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` returned."""
         self.counts, self.loss, self.count = state["counts"], state["loss"], state["count"]
+        self.scored = list(state["scored"] or [])
 
     def compute(self) -> dict[str, float]:
         """Wait for the device and return ``loss``, ``accuracy``, ``balanced_accuracy`` (the mean recall of the classes
-        that there are) and ``macro_f1``."""
+        that there are) and ``macro_f1``; with scores ``roc_auc`` and ``average_precision``, not a number where only one
+        class is there."""
         assert self.counts is not None and self.loss is not None, "no batch was evaluated"
         right_C, meant_C, named_C = self.counts.view(3, self.classes).cpu().double()
         there_C = meant_C > 0
@@ -51,4 +63,19 @@ class ClassificationMetrics:
             "balanced_accuracy": (right_C[there_C] / meant_C[there_C]).mean().item(),
             # 0 for a class that is nowhere
             "macro_f1": (2 * right_C / (meant_C + named_C).clamp(min=1)).mean().item(),
+            **(areas(torch.cat(self.scored, 1)) if self.scored else {}),
         }
+
+
+def areas(scored_2N: Tensor) -> dict[str, float]:
+    """The areas under the curves of true against false positives, and of precision against recall (as the mean
+    precision, without interpolation)."""
+    from sklearn.metrics import average_precision_score, roc_auc_score  # late: slow to import
+
+    score_N, true_N = scored_2N.cpu().double().numpy()
+    if not 0 < true_N.sum() < len(true_N) or not np.isfinite(score_N).all():
+        return {"roc_auc": math.nan, "average_precision": math.nan}
+    return {
+        "roc_auc": float(roc_auc_score(true_N, score_N)),
+        "average_precision": float(average_precision_score(true_N, score_N)),
+    }

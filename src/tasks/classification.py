@@ -13,6 +13,7 @@ from src.config import Config
 from src.data.base import Data, DataSpec, Loader, split_of
 from src.data.batch import Batch
 from src.data.encoder import TextEncoder
+from src.data.labels import some_of
 from src.data.loader import BatchLoader
 from src.data.split import UNKNOWN_LABEL
 from src.data.text_data import TextData
@@ -51,6 +52,8 @@ class Options(TaskOptions):
     head_hidden: list[Annotated[int, Field(ge=1)]]
     """Widths of hidden layers before the head."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    class_weights: Literal["balanced"] | list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None
+    """What an example of each class counts in the training loss; ``balanced``: all classes the same in all."""
 
 
 def build(cfg: Config, spec: DataSpec) -> "Classification":
@@ -69,7 +72,8 @@ class Classification(Task):
         temporal: weight of the penalty on outputs that change fast (Merity et al. 2017, both).
 
     Raises:
-        RequestError: the data has no classes, or the sigmoid head more than two.
+        RequestError: the data has no classes, the sigmoid head more than two, or there are not as many weights as
+            classes.
     """
 
     def __init__(self, options: Options, spec: DataSpec, activation: float = 0.0, temporal: float = 0.0) -> None:
@@ -83,6 +87,7 @@ class Classification(Task):
         self.options = options
         self.activation, self.temporal = activation, temporal
         self.classes = spec.class_names
+        self.weights_C = weights_of(options.class_weights, spec)
         self.sigmoid = options.head == "sigmoid" or (options.head == "auto" and count == 2)
 
     def build_model(self, cfg: Config, spec: DataSpec) -> SequenceModel:
@@ -110,8 +115,14 @@ class Classification(Task):
         """Cut a split into batches.
 
         Raises:
-            RequestError: the data has no such split, or no labels.
+            RequestError: the data has no such split, or no labels; or it is for training, classes are to be balanced,
+                and the data does not say how many examples they have.
         """
+        if how.get("shuffle") and self.options.class_weights == "balanced" and self.weights_C is None:
+            raise RequestError(
+                "task.class_weights=balanced: this data does not say how many examples each class has; give a weight"
+                " for each"
+            )
         if isinstance(data, TextData) and (split_of(data.splits, split).labels == UNKNOWN_LABEL).any():
             raise RequestError(
                 f"the texts of the split {split!r} have no labels: a classifier cannot be judged by them"
@@ -129,8 +140,11 @@ class Classification(Task):
             logits_BC, penalty = self._penalised(model, batch)
         else:
             logits_BC = model(batch.inputs, batch.lengths)
-        loss = self.loss(logits_BC, batch.targets) + penalty
-        return StepResult(loss, {"loss": loss.detach(), "predicted": self.predicted(logits_BC.detach())})
+        loss = self.loss(logits_BC, batch.targets, weighted=model.training) + penalty
+        outputs = {"loss": loss.detach(), "predicted": self.predicted(logits_BC.detach())}
+        if not model.training and len(self.classes) == 2:
+            outputs["score"] = self.score(logits_BC.detach())
+        return StepResult(loss, outputs)
 
     def _penalised(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits, and what the stack's outputs cost by their size and their change."""
@@ -138,15 +152,29 @@ class Classification(Task):
         size, change = activation_penalty(output_TBF, batch.lengths), temporal_penalty(output_TBF, batch.lengths)
         return model.answer(output_TBF, batch.lengths), self.activation * size + self.temporal * change
 
-    def loss(self, logits_BC: Tensor, targets_B: Tensor) -> Tensor:
-        """Mean cross-entropy in nats, with label smoothing (Szegedy et al. 2016) as the options say."""
-        smoothing = self.options.label_smoothing
-        if not self.sigmoid:
-            return F.cross_entropy(logits_BC, targets_B, label_smoothing=smoothing)
-        positive_B = logits_BC[:, 0]
-        exact = torch.promote_types(positive_B.dtype, torch.float32)  # autocast hands on logits of 16 bits
-        shares_B = targets_B.to(exact) * (1 - smoothing) + smoothing / 2
-        return F.binary_cross_entropy_with_logits(positive_B, shares_B)
+    def loss(self, logits_BC: Tensor, targets_B: Tensor, weighted: bool = False) -> Tensor:
+        """Mean cross-entropy in nats, with label smoothing (Szegedy et al. 2016) as the options say.
+
+        ``weighted``: every example's times the weight of its class; the mean is over examples all the same, so that the
+        parts of a batch add up to the whole.
+        """
+        smoothing, weights_C = self.options.label_smoothing, self.weights_C if weighted else None
+        how = "mean" if weights_C is None else "none"
+        if self.sigmoid:
+            positive_B = logits_BC[:, 0]
+            exact = torch.promote_types(positive_B.dtype, torch.float32)  # autocast hands on logits of 16 bits
+            shares_B = targets_B.to(exact) * (1 - smoothing) + smoothing / 2
+            loss = F.binary_cross_entropy_with_logits(positive_B, shares_B, reduction=how)
+        else:
+            loss = F.cross_entropy(logits_BC, targets_B, label_smoothing=smoothing, reduction=how)
+        if weights_C is None:
+            return loss
+        self.weights_C = weights_C = weights_C.to(loss.device)
+        return (loss * weights_C[targets_B]).mean()
+
+    def score(self, logits_BC: Tensor) -> Tensor:
+        """[B] log-odds of the second of two classes."""
+        return (logits_BC[:, 0] if self.sigmoid else logits_BC[:, 1] - logits_BC[:, 0]).float()
 
     def predicted(self, logits_BC: Tensor) -> Tensor:
         """[B] the likeliest class of each sequence."""
@@ -171,7 +199,8 @@ class Classification(Task):
         model.eval()
         # Room for all of it first: kept batch by batch it lies in the holes that the large arrays of a batch leave, and
         # the next ones need new room, to 700 MB for 20,000 examples of 5,000 classes.
-        found = Judged(*(np.empty(count, kind) for kind in (np.int64, np.int64, np.float32, np.float32)))
+        ids, shares = (np.empty((2, count), kind) for kind in (np.int64, np.float32))
+        found = Judged(ids[0], ids[1], shares[0], shares[1])
         start = 0
         for batch in loader.epoch():
             part = slice(start, start := start + len(batch.targets))
@@ -179,8 +208,8 @@ class Classification(Task):
             read_BC = self.probabilities(model(batch.inputs, batch.lengths))
             certainty_B, predicted_B = read_BC.max(1)
             belief_B = read_BC.gather(1, batch.targets.clamp(min=0)[:, None])[:, 0] * (batch.targets >= 0)
-            for array, column in zip(found, (batch.targets, predicted_B, certainty_B, belief_B), strict=True):
-                array[part] = column.cpu().numpy()
+            ids[:, part] = torch.stack((batch.targets, predicted_B)).cpu().numpy()
+            shares[:, part] = torch.stack((certainty_B, belief_B)).cpu().numpy()
         return found
 
     def judge_texts(self, model: nn.Module, loader: BatchLoader) -> Judged:
@@ -202,3 +231,26 @@ class Classification(Task):
         judged = self.judge_texts(model, data.loader(split, BATCH, bucket=True))
         files = write_report(judged, self.classes, folder)
         return files | {"most_wrong": write_most_wrong(data, split, judged, self.classes, folder)}
+
+
+def weights_of(chosen: Literal["balanced"] | list[float] | None, spec: DataSpec) -> Tensor | None:
+    """[C] what an example of each class counts; None where all count 1, or where it is not known what balances them.
+
+    ``balanced`` is N / (C n_c), which is 1 in the mean over the training examples (King & Zeng 2001).
+
+    Raises:
+        RequestError: there are not as many weights as classes, or all are 0.
+    """
+    if isinstance(chosen, list):
+        if len(chosen) != len(spec.class_names):
+            names = some_of(spec.class_names)
+            raise RequestError(
+                f"task.class_weights names {len(chosen)} classes, this data has {len(spec.class_names)}: {names}"
+            )
+        if not any(chosen):
+            raise RequestError("task.class_weights: all are 0, so that there is nothing to learn")
+        return torch.tensor(chosen, dtype=torch.float32)
+    if chosen is None or not spec.class_counts:
+        return None
+    counts_C = torch.tensor(spec.class_counts, dtype=torch.float64)
+    return (counts_C.sum() / (len(counts_C) * counts_C.clamp(min=1))).float()

@@ -7,6 +7,7 @@ import secrets
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,7 +75,7 @@ class WandbRun:
         """Log pictures (PNG) as images and the first rows of tables (CSV) as tables, by title; no other files."""
         media: dict[str, Any] = {}
         for title, path in files.items():
-            _survive(lambda title=title, path=path: media.update(_media(title, path)))
+            _survive(partial(_add_media, media, title, path))
         self.log(media, step)
 
     def summarise(self, summary: Mapping[str, Any]) -> None:
@@ -108,16 +109,15 @@ class WandbRun:
         _survive(lambda: self.run.finish(exit_code=exit_code))
 
 
-def _media(title: str, path: Path) -> dict[str, Any]:
-    """A file as W&B shows it, by its title; nothing for one that it does not show."""
+def _add_media(media: dict[str, Any], title: str, path: Path) -> None:
+    """Add a file as W&B shows it; nothing for one that it does not show."""
     import pandas as pd
     import wandb
 
     if path.suffix == ".png":
-        return {title: wandb.Image(str(path))}
-    if path.suffix == ".csv":
-        return {title: wandb.Table(dataframe=pd.read_csv(path, keep_default_na=False, nrows=MOST_ROWS))}
-    return {}
+        media[title] = wandb.Image(str(path))
+    elif path.suffix == ".csv":
+        media[title] = wandb.Table(dataframe=pd.read_csv(path, keep_default_na=False, nrows=MOST_ROWS))
 
 
 def stable_id(folder: Path, sweep: str | None = None) -> str:

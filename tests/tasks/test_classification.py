@@ -39,7 +39,9 @@ def options(**changes: object) -> Options:
     values: dict[str, object] = {"name": "classification", "embedding": 4, "word_dropout": 0.0, "pooling": "last"}
     values |= {"embedding_dropout": 0.0, "input_dropout": 0.0, "head_hidden": []}
     return Options.model_validate(
-        values | {"head": "auto", "label_smoothing": 0.0, "monitor": "val/accuracy", "mode": "max"} | changes
+        values
+        | {"head": "auto", "label_smoothing": 0.0, "class_weights": None, "monitor": "val/accuracy", "mode": "max"}
+        | changes
     )
 
 

@@ -120,7 +120,8 @@ def curve_names(found: Comparison) -> list[str]:
     wanted = [found.metric.name, "val/loss", "train/loss", "train/grad_norm", "train/lr"]
     ordered = [name for name in wanted if name in names]
     dull = ("baseline", "_per_second")
-    ordered += [name for name in names if name not in ordered and not name.endswith(dull)]
+    rest = [name for name in names if name not in ordered and not name.endswith(dull)]
+    ordered += sorted(rest, key=lambda name: not name.startswith("val/"))  # what was learned from comes last
     return ordered[:MOST_CURVES]
 
 
