@@ -7,11 +7,12 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from deep_rnn import torch_calls
-from deep_rnn.drop_in import GRU, LSTM, RNN, DropIn, DropInCell, GRUCell, LSTMCell, asked_of, zeros
+from deep_rnn.drop_in import GRU, LSTM, RNN, DropIn, DropInCell, EqualsTorchs, GRUCell, LSTMCell, asked_of, zeros
 from deep_rnn.stack import DeepRNN
 
 Model = TypeVar("Model", bound=nn.Module)
 OURS: tuple[Any, ...] = (LSTM, GRU, RNN, LSTMCell, GRUCell)
+TORCHS: tuple[Any, ...] = tuple(one.torchs for one in OURS)
 
 
 def accelerate(model: Model) -> Model:
@@ -25,7 +26,7 @@ def accelerate(model: Model) -> Model:
         The model itself.
     """
     for module in model.modules():
-        if why_left_alone(module) is None and not isinstance(module, DropIn):
+        if isinstance(module, TORCHS) and not isinstance(module, DropIn):
             module.__class__ = swapped(type(module), is_parametrized(module))
     return model
 
@@ -52,33 +53,22 @@ def explain_one(module: nn.Module) -> str | None:
     """What runs one module; None if it is no recurrent layer."""
     if isinstance(module, DeepRNN):
         return module.explain()
-    if not isinstance(module, nn.RNNBase | nn.LSTMCell | nn.GRUCell):
+    if not isinstance(module, TORCHS):
         return None
-    left_alone = why_left_alone(module)
-    if left_alone is not None:
-        return f"torch.nn ({left_alone})"
     if not isinstance(module, DropIn):
         return "torch.nn (deep_rnn.accelerate has not been called)"
     if isinstance(module, DropInCell):
         return "fused, where torch.nn does not start quicker"
-    x = next(module.parameters()).new_zeros(1, 1, module.input_size)
+    layer: Any = module
+    x = next(layer.parameters()).new_zeros(1, 1, module.input_size)
     asked = asked_of(module, x, zeros(module, x))
     reason = torch_calls.why_torch(asked)
     if reason is not None:
         return f"torch.nn ({reason})"
-    return "fused" + (
-        "" if isinstance(module, nn.LSTM) else " (calls of a step or a few go to torch.nn, which starts quicker)"
+    starts_quicker = (
+        "" if isinstance(module, nn.LSTM) else " (calls of a step or a few: torch.nn, which starts quicker)"
     )
-
-
-def why_left_alone(module: nn.Module) -> str | None:
-    """Why ``accelerate`` changes nothing about a module, or None."""
-    kind = next((one.torchs for one in OURS if isinstance(module, one.torchs)), None)
-    if kind is None:
-        return "no torch.nn.LSTM, GRU, RNN, LSTMCell or GRUCell"
-    if type(module).forward is not kind.forward and not isinstance(module, DropIn):
-        return f"{type(module).__name__} has a forward of its own"
-    return None
+    return f"fused{starts_quicker}"
 
 
 def base_of(cls: type) -> Any:
@@ -94,7 +84,7 @@ def swapped(cls: type, parametrized: bool) -> type:
     """
     if parametrized:
         return on_top_of(swapped(cls.__mro__[1], False), cls)
-    return base_of(cls) if any(cls is one.torchs for one in OURS) else subclass(cls)
+    return base_of(cls) if any(cls is one for one in TORCHS) else subclass(cls)
 
 
 def swapped_back(cls: type, parametrized: bool) -> type:
@@ -112,9 +102,11 @@ def on_top_of(base: type, cls: type) -> type:
 
 @functools.cache
 def subclass(cls: type) -> type:
-    """Somebody's subclass of a torch.nn layer, without a ``forward`` of its own, on our kernels."""
-    base = base_of(cls)
-    return type(base)(cls.__name__, (base, cls), {"original": cls, "torchs": cls, "__reduce_ex__": reduce_subclass})
+    """Somebody's subclass of a torch.nn layer on our kernels: its own methods first, and ours where it goes on to
+    torch's (``super().forward``)."""
+    own = {"original": cls, "torchs": cls, "__reduce_ex__": reduce_subclass}
+    kind = EqualsTorchs if issubclass(EqualsTorchs, type(cls)) else type("Kind", (EqualsTorchs, type(cls)), {})
+    return kind(cls.__name__, (cls, base_of(cls)), own)
 
 
 def reduce_subclass(module: Any, protocol: Any) -> Any:

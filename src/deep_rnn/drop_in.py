@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.modules import rnn as torchs
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
@@ -45,6 +46,11 @@ class DropIn:
     torchs: Any  # the class of torch.nn
     torchs_forward: Any
 
+    def traced(self, first: Proxy, *rest: Any) -> Any:
+        """What torch.fx writes down: a call of this module, as of torch's own."""
+        tracer: Any = first.tracer
+        return tracer.create_proxy("call_module", tracer.path_of_module(self), (first, *rest), {})
+
     def __prepare_scriptable__(self) -> nn.Module:
         """What torch.jit.script compiles: torch's own module, with these parameters.
 
@@ -74,6 +80,8 @@ class DropInLayer(DropIn):
         Raises:
             ValueError: for lengths or starts that do not fit, or with anything but a padded batch.
         """
+        if isinstance(input, Proxy):
+            return self.traced(input, hx, lengths, starts)
         if lengths is None and starts is None:
             return self.torchs_forward(input, hx)
         if isinstance(input, PackedSequence) or input.dim() != 3:
@@ -162,7 +170,7 @@ class DropInCell(DropIn):
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """As torch.nn's."""
-        return self.torchs_forward(input, hx)
+        return self.traced(input, hx) if isinstance(input, Proxy) else self.torchs_forward(input, hx)
 
 
 class LSTMCell(DropInCell, nn.LSTMCell, metaclass=EqualsTorchs):

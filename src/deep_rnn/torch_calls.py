@@ -63,7 +63,7 @@ def why_torch(asked: Asked) -> str | None:
         return "the fused kernels have no forward-mode derivative"
     if torch.is_autocast_enabled("cpu"):
         return "autocast asks for half precision"
-    if x.numel() == 0 or x.layout is not torch.strided:
+    if x.numel() == 0 or asked.hidden_size == 0 or x.layout is not torch.strided:
         return "there is nothing to compute, or not from a dense tensor"
     return fused.why_not()
 

@@ -1,10 +1,12 @@
 """deep_rnn.accelerate changes the class of a model's recurrent layers and nothing else, and can be undone."""
 
+import abc
 import copy
 import pickle
 
 import pytest
 import torch
+from helpers import needs_fused
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
@@ -104,10 +106,45 @@ def test_a_subclass_keeps_what_is_its_own():
     assert type(deep_rnn.restore(layer)) is Named
 
 
-def test_a_forward_of_somebodys_own_is_left_alone_and_said():
-    layer = deep_rnn.accelerate(Own(3, 4))
-    assert type(layer) is Own
-    assert deep_rnn.explain(layer) == "Own: torch.nn (Own has a forward of its own)"
+def test_a_forward_of_somebodys_own_goes_on_to_ours():
+    torch.manual_seed(0)
+    layer, x = Own(3, 4), torch.randn(5, 2, 3)
+    expected = layer(x)[0]
+    deep_rnn.accelerate(layer)
+    with torch.profiler.profile() as profile:
+        torch.testing.assert_close(layer(x)[0], expected)
+    assert any(event.name == "deep_rnn::unroll" for event in profile.events())
+    assert type(deep_rnn.restore(layer)) is Own
+
+
+class Abstract(abc.ABC, nn.RNNBase):
+    """A base with a metaclass of its own."""
+
+    @abc.abstractmethod
+    def kind(self) -> str:
+        """What it is."""
+
+
+class Concrete(Abstract, nn.GRU):
+    """What is made of it."""
+
+    def kind(self) -> str:
+        """See the base."""
+        return "mine"
+
+
+def test_a_subclass_with_a_metaclass_of_its_own_is_accelerated():
+    layer = deep_rnn.accelerate(Concrete(3, 4))
+    assert isinstance(layer, deep_rnn.GRU) and layer.kind() == "mine" and isinstance(type(layer), abc.ABCMeta)
+    assert type(deep_rnn.restore(layer)) is Concrete
+
+
+@needs_fused
+def test_fx_sees_a_leaf():
+    model = deep_rnn.accelerate(Tagger().eval())
+    graph = torch.fx.symbolic_trace(model)
+    assert [node.target for node in graph.graph.nodes if node.op == "call_module"][1] == "encoder"
+    torch.testing.assert_close(graph(IDS), model(IDS))
 
 
 def orthogonal(layer: nn.Module) -> None:

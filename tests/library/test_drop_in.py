@@ -144,6 +144,26 @@ def test_derivatives_of_every_order_and_both_modes_are_torchs(name: str):
 
 
 @pytest.mark.parametrize("name", LAYERS)
+def test_gradients_in_batches_are_torchs(name: str):
+    theirs, ours = twins(name, {"num_layers": 2, "bidirectional": True})
+    x, found = torch.randn(3, 2, INPUT, dtype=torch.float64), []
+    for layer in (theirs, ours):
+        output = layer(x)[0]
+        torch.manual_seed(2)
+        along = torch.randn(7, *output.shape, dtype=torch.float64)
+        found.append(torch.autograd.grad(output, list(layer.parameters()), along, is_grads_batched=True))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one, rtol=0, atol=1e-10)
+    assert torch.autograd.gradcheck(lambda x: ours(x)[0], x.requires_grad_(), check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: ours(x)[0].sum(0), x, check_batched_grad=True)
+
+
+def test_no_units_are_torchs_business():
+    state = (torch.randn(3, 0), torch.randn(3, 0))
+    assert deep_rnn.LSTMCell(10, 0)(torch.randn(3, 10), state)[0].shape == (3, 0)
+
+
+@pytest.mark.parametrize("name", LAYERS)
 def test_dropout_may_be_set_at_any_time(name: str):
     theirs, ours = twins(name, {"num_layers": 2})
     for rate in (0.5, 0.0):
