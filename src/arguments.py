@@ -16,7 +16,7 @@ from src.config import compose_config, read_config, with_keys
 from src.data.options import DataOptions
 from src.errors import RequestError, did_you_mean
 
-VERBATIM = ("text", "prompt", "run", "resume", "init_from", "data.path")
+VERBATIM = ("text", "prompt", "run", "resume", "init_from", "data.path", "data.delimiter", "data.label_separator")
 """Keys whose values Hydra's grammar must not read: free text and paths."""
 RESUMABLE = (
     "epochs",

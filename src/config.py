@@ -178,7 +178,15 @@ class OneCycleConfig(Section):
 
 
 LOWER_IS_BETTER = {"loss", "perplexity", "bits_per_character", "mae"}
-HIGHER_IS_BETTER = {"accuracy", "balanced_accuracy", "macro_f1", "exact_match", "roc_auc", "average_precision"}
+HIGHER_IS_BETTER = {
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "micro_f1",
+    "exact_match",
+    "roc_auc",
+    "average_precision",
+}
 """Of the metrics that come with the tasks; of any other ``trainer.mode`` alone knows."""
 
 

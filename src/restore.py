@@ -43,7 +43,7 @@ def restore(folder: str | Path, device: str = "auto") -> Run:
     cfg = read_config(folder)
     if isinstance(cfg.data, TextOptions):  # a text needs no more than the encoder; the training texts may be gone
         encoder = read_encoder(folder)
-        spec = describe_texts(encoder, counts={})
+        spec = describe_texts(encoder, counts={}, several_labels=cfg.data.several_labels)
     else:
         encoder, spec = None, build_data(cfg.data, cfg.seed).spec
     task = build_task(cfg, spec)

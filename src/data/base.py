@@ -31,6 +31,8 @@ class DataSpec:
     """Width of the inputs, None where they are ids."""
     class_names: tuple[str, ...] = ()
     """The classes, none where the targets are numbers."""
+    several_labels: bool = False
+    """Whether an example may have any number of the classes: its target is then a 0 or 1 for each."""
     class_counts: tuple[int, ...] = ()
     """Training examples of each class; none where that is not known."""
     target_size: int | None = None

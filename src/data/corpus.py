@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from src.data.split import holdout_indices, stratified_indices
 
@@ -12,7 +12,8 @@ class Examples:
     """Texts and their classes, one each."""
 
     texts: list[str]
-    labels: list[int]
+    labels: list[Any]
+    """Numbers of classes; tuples of any number of them, where a text may have several."""
 
     def pick(self, indices: Iterable[int]) -> "Examples":
         """Return these examples, in this order."""

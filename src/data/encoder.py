@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from numpy.typing import NDArray
+
 import src.data.bpe
 import src.data.char
 import src.data.word
@@ -54,12 +56,12 @@ class TextEncoder:
         """Ids in all."""
         return len(self.tokenizer.tokens)
 
-    def encode_whole(self, texts: Iterable[str], labels: Sequence[int] | None = None) -> EncodedSplit:
+    def encode_whole(self, texts: Iterable[str], labels: Sequence[int] | NDArray[Any] | None = None) -> EncodedSplit:
         """Encode without cutting; a text without any token is one unknown token, so that no sequence is empty."""
         ids = self.tokenizer.encode(map(clean, texts))
         return EncodedSplit.from_sequences((sequence or [UNK_ID] for sequence in ids), labels)
 
-    def encode(self, texts: Iterable[str], labels: Sequence[int] | None = None) -> EncodedSplit:
+    def encode(self, texts: Iterable[str], labels: Sequence[int] | NDArray[Any] | None = None) -> EncodedSplit:
         """Encode and cut to length. Without ``labels`` every label is ``UNKNOWN_LABEL``."""
         return self.encode_whole(texts, labels).cut(self.max_length, self.keep)
 

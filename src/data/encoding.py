@@ -88,6 +88,7 @@ def build_text(
         spec=describe_texts(
             encoder,
             counts={split: count_classes(part.labels, len(encoder.class_names)) for split, part in splits.items()},
+            several_labels=options.several_labels,
             embedding=_vectors(whole["train"], encoder, options) if fit else None,
         ),
         splits=splits,
@@ -119,9 +120,21 @@ def _encode(corpus: Corpus, encoder: TextEncoder) -> dict[str, EncodedSplit]:
         )
     classes = np.array([numbers[name] for name in corpus.class_names])
     return {
-        name: encoder.encode_whole(split.texts, classes[split.labels].tolist() if corpus.class_names else None)
+        name: encoder.encode_whole(
+            split.texts, as_classes(split.labels, classes, len(numbers)) if corpus.class_names else None
+        )
         for name, split in corpus.splits.items()
     }
+
+
+def as_classes(labels: list[Any], classes: NDArray[np.int64], count: int) -> NDArray[Any]:
+    """[N] an encoder's number for each label, or [N, C] a 0 or 1 for each class, where texts have several labels."""
+    if not labels or not isinstance(labels[0], tuple):
+        return classes[labels]
+    table = np.zeros((len(labels), count), np.uint8)
+    for row, own in zip(table, labels, strict=True):
+        row[classes[list(own)]] = 1
+    return table
 
 
 def _vectors(train: EncodedSplit, encoder: TextEncoder, options: TextOptions) -> Tensor | None:

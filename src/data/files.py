@@ -1,5 +1,6 @@
 """Files of text that the user names."""
 
+import codecs
 from pathlib import Path
 
 from src.errors import RequestError
@@ -17,16 +18,21 @@ def read_bytes(path: str | Path) -> bytes:
         raise RequestError(f"cannot read the data file {path}: {error.strerror}") from error
 
 
-def decode(content: bytes, path: str | Path) -> str:
-    """Take bytes for UTF-8.
+def decode(content: bytes, path: str | Path, encoding: str = "utf-8") -> str:
+    """Take bytes for text.
 
     Raises:
         RequestError: they are not, with the line and the byte.
     """
+    utf8 = codecs.lookup(encoding).name == "utf-8"
     try:
-        return content.decode("utf-8-sig")  # spreadsheets write a byte order mark
+        return content.decode("utf-8-sig" if utf8 else encoding)  # spreadsheets write a byte order mark
     except UnicodeDecodeError as error:
+        if not utf8:
+            raise RequestError(f"{path}, byte {error.start}: not {encoding} ({error.reason})") from None
         line = content.count(b"\n", 0, error.start) + 1
         raise RequestError(
             f"{path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8"
         ) from None
+    except UnicodeError as error:  # utf-16 without its mark, say
+        raise RequestError(f"{path}: not {encoding} ({error})") from None

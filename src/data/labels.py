@@ -4,6 +4,7 @@ import logging
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +42,10 @@ def _as_read(name: str) -> str | float:
         return text
 
 
-def count_classes(labels: NDArray[np.int64], classes: int) -> tuple[int, ...]:
+def count_classes(labels: NDArray[Any], classes: int) -> tuple[int, ...]:
     """Examples of each class; none where a label is not known."""
+    if labels.ndim == 2:
+        return tuple(labels.sum(0, dtype=np.int64).tolist())
     return tuple(np.bincount(labels, minlength=classes).tolist()) if classes and labels.min(initial=0) >= 0 else ()
 
 
@@ -63,10 +66,9 @@ def warn_about_classes(names: Sequence[str], splits: Mapping[str, EncodedSplit])
             some_of([repr(name) for name in group]),
         )
     for split, purpose in (("train", "to learn from"), ("val", "to be judged by")):
-        labels = splits[split].labels
-        there = np.bincount(labels[labels >= 0], minlength=len(names)) > 0
-        missing = [name for name, found in zip(names, there, strict=True) if not found]
-        if missing and there.any():  # a split without any label is no classifier's
+        counts = count_classes(splits[split].labels, len(names))  # none of a split whose labels are not known
+        missing = [name for name, count in zip(names, counts, strict=False) if count == 0]
+        if missing:
             one = "the class" if len(missing) == 1 else f"{len(missing):,} classes"
             has = "has" if len(missing) == 1 else "have"
             log.warning("%s %s no example %s (%s): %s", one, has, purpose, split, some_of(missing))

@@ -99,4 +99,7 @@ class BatchLoader:
         ids_TB = self.split.ids.take(steps_T1 + starts[examples], mode="clip").astype(np.int64)
         if lengths.min() < len(steps_T1):
             ids_TB[steps_T1 >= lengths] = self.pad_id
-        return Batch(torch.from_numpy(ids_TB), torch.from_numpy(self.split.labels[examples]), torch.from_numpy(lengths))
+        targets = self.split.labels[examples]
+        if targets.ndim == 2:  # a 0 or 1 for each class, kept as bytes
+            targets = targets.astype(np.float32)
+        return Batch(torch.from_numpy(ids_TB), torch.from_numpy(targets), torch.from_numpy(lengths))

@@ -88,6 +88,11 @@ class TextOptions(DataOptions):
         """How much is read: all."""
         return Extent()
 
+    @property
+    def several_labels(self) -> bool:
+        """Whether a text may have several labels, or none."""
+        return False
+
     def seed_of_split(self, seed: int) -> int:
         """The seed of the holdout in a run of this seed; there is none where nothing is drawn."""
         return 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +18,20 @@ class EncodedSplit:
     """[tokens of all examples]"""
     offsets: NDArray[np.int64]
     """[N + 1], from 0 up to ``len(ids)``"""
-    labels: NDArray[np.int64]
-    """[N] classes, ``UNKNOWN_LABEL`` where there is none"""
+    labels: NDArray[Any]
+    """[N] int64 classes, ``UNKNOWN_LABEL`` where there is none; or [N, C] uint8, a 0 or 1 for each class"""
 
     @classmethod
-    def from_sequences(cls, sequences: Iterable[Sequence[int]], labels: Sequence[int] | None = None) -> "EncodedSplit":
+    def from_sequences(
+        cls, sequences: Iterable[Sequence[int]], labels: Sequence[int] | NDArray[Any] | None = None
+    ) -> "EncodedSplit":
         """Lay sequences of ids one behind the other."""
         arrays = [np.asarray(sequence, dtype=np.int32) for sequence in sequences]
         offsets = np.zeros(len(arrays) + 1, dtype=np.int64)
         np.cumsum([len(array) for array in arrays], out=offsets[1:])
-        known = np.full(len(arrays), UNKNOWN_LABEL) if labels is None else labels
-        return cls(np.concatenate([np.empty(0, np.int32), *arrays]), offsets, np.asarray(known, dtype=np.int64))
+        known = np.asarray(np.full(len(arrays), UNKNOWN_LABEL) if labels is None else labels)
+        kind = np.uint8 if known.ndim == 2 else np.int64
+        return cls(np.concatenate([np.empty(0, np.int32), *arrays]), offsets, known.astype(kind))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -43,7 +46,7 @@ class EncodedSplit:
 
     def take(self, examples: NDArray[np.int64]) -> "EncodedSplit":
         """Some of the examples."""
-        return self.from_sequences([self[example].tolist() for example in examples], self.labels[examples].tolist())
+        return self.from_sequences([self[example].tolist() for example in examples], self.labels[examples])
 
     def cut(self, max_length: int | None, keep: Literal["first", "last", "both"]) -> "EncodedSplit":
         """Shorten every example to ``max_length``.

@@ -20,17 +20,20 @@ from src.data.tokenizer import PAD_ID, UNK_ID
 def describe_texts(
     encoder: TextEncoder,
     counts: Mapping[str, Sequence[int]],
+    several_labels: bool = False,
     embedding: Tensor | None = None,
 ) -> DataSpec:
     """What texts say of themselves once they are encoded.
 
     Args:
         counts: examples of each class, by split; a finished run has no splits and gives none.
+        several_labels: whether a text may have several.
     """
     return DataSpec(
-        baseline={split: majority(own) for split, own in counts.items()},
+        baseline={} if several_labels else {split: majority(own) for split, own in counts.items()},
         vocab_size=encoder.vocab_size,
         class_names=encoder.class_names,
+        several_labels=several_labels,
         class_counts=tuple(counts.get("train", ())),
         pad_id=PAD_ID,
         unk_id=UNK_ID,

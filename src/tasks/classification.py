@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from src.config import Config
@@ -19,20 +19,14 @@ from src.data.split import UNKNOWN_LABEL
 from src.data.text_data import TextData
 from src.errors import RequestError
 from src.modules.penalties import activation_penalty, temporal_penalty
-from src.modules.sequence import POOLINGS, SequenceModel
+from src.modules.sequence import SequenceModel
 from src.tasks.base import StepResult, Task
 from src.tasks.class_metrics import ClassificationMetrics
-from src.tasks.options import TaskOptions
+from src.tasks.options import Poolings, TaskOptions
 from src.tasks.report import Judged, write_most_wrong, write_report
 from src.tasks.stack import build_stack, input_size, start_from
 
 BATCH = 256  # of passes that learn nothing: sorted by length, so that little is padding
-
-
-def _known_poolings(value: str) -> str:
-    if not set(value.split("+")) <= set(POOLINGS):
-        raise ValueError(f"should be one of {', '.join(POOLINGS)}, or several joined by +")
-    return value
 
 
 class Options(TaskOptions):
@@ -45,7 +39,7 @@ class Options(TaskOptions):
     """Share of the vocabulary that is hidden from a whole training batch."""
     input_dropout: Annotated[float, Field(ge=0, lt=1)]
     """Share of the features of the inputs that is hidden, the same ones for a whole sequence."""
-    pooling: Annotated[str, AfterValidator(_known_poolings)]
+    pooling: Poolings
     """last, max, mean or attention over time, or several joined by +."""
     head: Literal["auto", "sigmoid", "softmax"]
     """``auto``: sigmoid for two classes, softmax for more."""
@@ -80,6 +74,8 @@ class Classification(Task):
         count = len(spec.class_names)
         if count == 0 or spec.target != "sequence":
             raise RequestError("task=classification needs a class for every sequence, and this data has none")
+        if spec.several_labels:
+            raise RequestError("task=classification gives each text one label; this data has several: task=multilabel")
         if options.head == "sigmoid" and count != 2:
             raise RequestError(f"task.head=sigmoid is for two classes, this data has {count}: take auto")
         if spec.vocab_size is None and options.word_dropout + options.embedding_dropout > 0:

@@ -2,9 +2,21 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from src.choices import Options
+
+
+def _known_poolings(value: str) -> str:
+    from src.modules.sequence import POOLINGS  # late: it brings torch
+
+    if not set(value.split("+")) <= set(POOLINGS):
+        raise ValueError(f"should be one of {', '.join(POOLINGS)}, or several joined by +")
+    return value
+
+
+Poolings = Annotated[str, AfterValidator(_known_poolings)]
+"""How a sequence becomes one vector: last, max, mean or attention over time, or several joined by ``+``."""
 
 
 class TaskOptions(Options):

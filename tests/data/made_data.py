@@ -20,6 +20,11 @@ OWN: dict[str, dict[str, Any]] = {
         "format": "auto",
         "text_column": "text",
         "label_column": "label",
+        "label_separator": None,
+        "encoding": "utf-8",
+        "delimiter": None,
+        "header": True,
+        "empty": "refuse",
     },
 }
 

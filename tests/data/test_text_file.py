@@ -8,12 +8,15 @@ import pytest
 from helpers import composed
 from made_data import make_options
 
+from src.arguments import take_verbatim
 from src.config import compose_config
 from src.data.corpus import Corpus
 from src.data.text_file import TextFileSource
 from src.errors import RequestError
 
 TABLE = "text,label\ngood film,pos\nbad film,neg\nfine film,pos\npoor film,neg\n"
+SKIP = "; data.empty=skip leaves such rows out"
+UTF8 = " is not UTF-8; save the file as UTF-8, or name its own: data.encoding=cp1252"
 Write = Callable[[str, str | bytes], str]
 
 
@@ -119,17 +122,21 @@ def test_a_file_to_evaluate_on_is_all_val(write: Write) -> None:
     [
         ("f.csv", TABLE.replace("text,", "txet,"), "no column 'text' (did you mean txet?)"),
         ("f.csv", TABLE.replace(",label", ",kind"), "no column 'label'; known: kind, text"),
-        ("f.tsv", TABLE, "no column 'text'; known: text,label"),
+        ("f.tsv", TABLE, "no column 'text': its fields are parted by ',': data.delimiter=comma"),
         ("f.csv", TABLE.replace("text,label", "text,text,label"), "two columns are called 'text'"),
-        ("f.csv", TABLE + " ,pos\n", "line 6: the text is empty"),
-        ("f.csv", TABLE + '"a\nb",neg\n,pos\n', "line 8: the text is empty"),
-        ("f.csv", TABLE + "a film, \n", "line 6: the label is empty"),
+        ("f.csv", TABLE + " ,pos\n", "line 6: the text is empty" + SKIP),
+        ("f.csv", TABLE + '"a\nb",neg\n,pos\n', "line 8: the text is empty" + SKIP),
+        ("f.csv", TABLE + "a film, \n", "line 6: the label is empty" + SKIP),
         ("f.csv", TABLE + "a, film,pos\n", "line 6: 3 fields, the header has 2"),
         ("f.csv", TABLE + "a film\n", "line 6: 1 fields, the header has 2"),
         ("f.csv", TABLE + '"a film,pos\n', "line 6: not valid CSV: unexpected end of data"),
         ("f.csv", TABLE.replace("neg", "pos"), "every label is 'pos'; telling classes apart takes two of them"),
-        ("f.csv", TABLE.encode() + b"caf\xe9,pos\n", "line 6: byte 0xe9 is not UTF-8; save the file as UTF-8"),
-        ("f.csv", TABLE.encode("utf-16"), "line 1: byte 0xff is not UTF-8; save the file as UTF-8"),
+        (
+            "f.csv",
+            TABLE.encode() + b"caf\xe9,pos\n",
+            "line 6: byte 0xe9" + UTF8,
+        ),
+        ("f.csv", TABLE.encode("utf-16"), "line 1: byte 0xff" + UTF8),
         ("f.csv", "", "the file is empty; expected one labelled text a line"),
         ("f.csv", "text,label\n", "the file is empty; expected one labelled text a line"),
         ("f.jsonl", "\n\n", "the file is empty; expected one labelled text a line"),
@@ -138,10 +145,10 @@ def test_a_file_to_evaluate_on_is_all_val(write: Write) -> None:
         ("f.jsonl", '{"text": "a", "labels": 1}\n', "line 1: no key 'label' (did you mean labels?)"),
         ("f.jsonl", '{"text": 3, "label": 1}\n', "line 1: text is 3, expected a string"),
         ("f.jsonl", '{"text": "a", "label": null}\n', "line 1: label is null, expected a name or number"),
-        ("f.jsonl", '{"text": "", "label": 1}\n', "line 1: the text is empty"),
+        ("f.jsonl", '{"text": "", "label": 1}\n', "line 1: the text is empty" + SKIP),
         ("f.jsonl", '{"text": "\\ud800", "label": 1}\n', "line 1: holds half of a surrogate pair, which is no text"),
         ("f.jsonl", "[" * 100_000 + "\n", "line 1: a number too long or brackets too deep to read"),
-        ("f.parquet", TABLE, "its ending does not tell the format; give data.format=csv, tsv or jsonl"),
+        ("f.parquet", TABLE, "its ending does not tell the format; give data.format=csv, tsv, jsonl or json"),
         (
             "f.csv",
             "text,label\na film,pos\na plot,neg\n",
@@ -186,3 +193,76 @@ def test_a_rare_class_is_held_out_in_its_share_by_default(write: Write) -> None:
     for seed in range(10):
         corpus = TextFileSource(make_options("text_file", path=path, stratify=True), seed).read(fit=True)
         assert [split.labels.count(1) for split in corpus.splits.values()] == [4, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "how"),
+    [
+        ("f.csv", TABLE.replace(",", ";"), {"delimiter": ";"}),
+        ("f.csv", TABLE.replace(",", ";"), {"delimiter": "semicolon"}),
+        ("f.csv", TABLE.replace(",", "\t"), {"delimiter": "tab"}),
+        ("f.csv", TABLE.replace("text,label", " text , label "), {}),
+        ("f.csv", "\n\n" + TABLE, {}),
+        ("f.csv", TABLE.split("\n", 1)[1], {"header": False}),
+        ("f.csv", "".join(f"{i},{b},{a}\n" for i, (a, b) in enumerate(sorted(EXPECTED))),
+         {"header": False, "text_column": 3, "label_column": "2"}),
+        ("f.csv", TABLE.encode("utf-16"), {"encoding": "utf-16"}),
+        ("f.csv", TABLE.encode("cp1252"), {"encoding": "cp1252"}),
+        ("f.json", json.dumps([{"label": b, "text": a} for a, b in sorted(EXPECTED)], indent=1), {}),
+        ("f.json", "".join(json.dumps({"label": b, "text": a}) + "\n" for a, b in sorted(EXPECTED)), {}),
+        ("f.csv", TABLE + ",pos\na film, \n", {"empty": "skip"}),
+        ("f.jsonl", "".join(json.dumps({"label": b, "text": a}) + "\n" for a, b in (*sorted(EXPECTED), (None, "pos"))),
+         {"empty": "skip"}),
+    ],
+)  # fmt: skip
+def test_a_file_may_be_written_in_other_ways(
+    write: Write, name: str, content: str | bytes, how: dict[str, object]
+) -> None:
+    assert pairs(read(write(name, content), **how), "train", "val") == EXPECTED
+
+
+def test_letters_come_out_of_another_encoding_as_they_were_written(write: Write) -> None:
+    path = write("f.csv", (TABLE + "caf\u00e9 film,pos\n").encode("cp1252"))
+    assert ("caf\u00e9 film", "pos") in pairs(read(path, encoding="cp1252"), "train", "val")
+
+
+def test_rows_left_out_are_counted(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    read(write("f.csv", TABLE + " ,pos\n,\na film,\n"), empty="skip")
+    assert "3 of 7 rows have an empty text or label and are left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "how", "says"),
+    [
+        ("f.csv", TABLE.replace(",", ";"), {},
+         "no column 'text': its fields are parted by ';': data.delimiter=semicolon"),
+        ("f.csv", TABLE, {"header": False, "text_column": "3"}, "no column '3'; known: 1, 2"),
+        ("f.csv", "a,b\nc\n", {"header": False}, "line 2: 1 fields, the first line has 2"),
+        ("f.csv", b"\xff\xfea", {"encoding": "utf-16"}, "byte 2: not utf-16 (truncated data)"),
+        ("f.csv", "text,label\n,pos\n", {"empty": "skip"}, "the file is empty; expected one labelled text a line"),
+        ("f.json", '[{"text": "a", "label": 1}, 3]', {}, "entry 2: expected an object with text and label"),
+        ("f.json", '[{"text": "a",\n "label": 1},\n', {}, "line 3: not valid JSON: Expecting value at 1"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_files_in_other_ways_is_said_too(
+    write: Write, name: str, content: str | bytes, how: dict[str, object], says: str
+) -> None:
+    assert complaint(write(name, content), **how) == says
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("data.encoding=utf8x", "data.encoding=hex", "data.delimiter=;;", "data.header=1", "data.empty=drop"),
+        *("data.label_separator=", "data.text_column=label", "data.format=xml"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(wrong: str) -> None:
+    with pytest.raises(RequestError, match=wrong.split("=")[0].replace("data.text_column", "data")):
+        compose_config(composed("data=text_file", "data.path=x.csv", *take_verbatim([wrong])))
+
+
+@pytest.mark.parametrize("typed", [";", "|", "tab", "\\t"])
+def test_a_delimiter_is_taken_as_typed(typed: str) -> None:
+    options = compose_config(composed("data=text_file", "data.path=x.csv", *take_verbatim([f"data.delimiter={typed}"])))
+    assert options.data.delimiter == {"tab": "\t", "\\t": "\t"}.get(typed, typed)
