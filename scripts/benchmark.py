@@ -22,7 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarking import cuda, epoch, loss, machine, models, options, scaling, sizes, step
+import checkout  # noqa: F401
+from benchmarking import cuda, drop_in, epoch, loss, machine, models, options, scaling, sizes, step
 from benchmarking.cases import CELLS, Size
 from benchmarking.section import Plan, Row, Section
 
@@ -30,6 +31,7 @@ from src.files import write_atomic
 
 SECTIONS: dict[str, Section] = {
     "sizes": sizes.SECTION,
+    "drop_in": drop_in.SECTION,
     "options": options.SECTION,
     "scaling": scaling.SECTION,
     "models": models.SECTION,

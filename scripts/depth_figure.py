@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import checkout  # noqa: F401
 import numpy as np
 from matplotlib.figure import Figure
 

@@ -7,3 +7,9 @@ import os
 # Here, because this file is the first of the program in every process, also in those of launchers on other machines.
 if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ):
     os.environ["GOMP_SPINCOUNT"] = "1000"
+
+# The program is not installed but run from its checkout: processes that a launcher starts elsewhere find it by this.
+_checkout = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+if _checkout not in _paths:
+    os.environ["PYTHONPATH"] = os.pathsep.join([_checkout, *filter(None, _paths)])

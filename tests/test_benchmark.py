@@ -147,6 +147,14 @@ def test_a_quick_run_leaves_ratios_and_a_limit_for_every_row(tmp_path):
     assert "| gru | 4x2x5x3 | training step |" in done.stdout
 
 
+def test_layers_of_torch_race_their_doubles_on_our_kernels(tmp_path):
+    done = benchmark(tmp_path, "--quick", "--only", "drop_in", "--seconds", "0.01")
+    assert done.returncode == 0, done.stderr
+    rows = figures(tmp_path, "drop_in-quick")
+    assert {row["task"] for row in rows} == {"forward", "forward+backward"} and all(row["ratio"] > 0 for row in rows)
+    assert "| translation encoder | LSTM 500 -> 250 num_layers=2" in done.stdout
+
+
 @pytest.mark.slow  # torch.compile compiles
 def test_a_usual_run_has_every_backend_torch_compile_and_memory(tmp_path):
     done = benchmark(tmp_path, *ONE, "--only", "sizes")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from helpers import environment
@@ -50,3 +51,26 @@ def test_a_process_that_a_launcher_makes_has_it_too_even_without_the_environment
 )
 def test_the_users_own_setting_of_how_threads_wait_is_kept(own: dict[str, str], seen: str) -> None:
     assert at_torch("import src.train, torch", **own) == f"torch: {seen}"
+
+
+def test_what_a_launcher_starts_elsewhere_finds_the_checkout(tmp_path: Path) -> None:
+    clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    child = f"subprocess.run([sys.executable, '-c', 'import src; print(src.__file__)'], cwd={str(tmp_path)!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import src, subprocess, sys; {child}"],
+        cwd=CONF.parent,
+        env=clean,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == str(CONF.parent / "src" / "__init__.py"), done.stderr
+
+
+@pytest.mark.parametrize("script", ["benchmark.py", "depth_figure.py", "dashboard.py", "cell_table.py"])
+def test_scripts_run_from_anywhere(script: str, tmp_path: Path) -> None:
+    clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    path = CONF.parent / "scripts" / script
+    done = subprocess.run(
+        [sys.executable, str(path), "--help"], cwd=tmp_path, env=clean, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

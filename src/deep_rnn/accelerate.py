@@ -60,7 +60,7 @@ def explain_one(module: nn.Module) -> str | None:
     if isinstance(module, DropInCell):
         return "fused, where torch.nn does not start quicker"
     layer: Any = module
-    x = next(layer.parameters()).new_zeros(1, 1, module.input_size)
+    x = next(layer.parameters()).new_zeros(1, 1, layer.input_size)
     asked = asked_of(module, x, zeros(module, x))
     reason = torch_calls.why_torch(asked)
     if reason is not None:
