@@ -2,26 +2,45 @@
 #pragma once
 
 #include <algorithm>
+#include <utility>
 
 #include "vec.h"
 
 namespace deep_rnn {
 
+// The lower or upper halves of two vectors, lane by lane in turns.
+#if defined(__clang__)
+template <int kFirst, class V, int... i>
+inline V interleaved(V a, V b, std::integer_sequence<int, i...>) {
+  return __builtin_shufflevector(a, b, (kFirst + i / 2 + (i % 2) * int(sizeof...(i)))...);
+}
+template <class T, bool kUpper>
+inline Vec<T> interleave(Vec<T> a, Vec<T> b) {
+  return interleaved<kUpper ? kLanes<T> / 2 : 0>(a, b, std::make_integer_sequence<int, kLanes<T>>());
+}
+#else
+template <class T, bool kUpper>
+inline Vec<T> interleave(Vec<T> a, Vec<T> b) {
+  constexpr int L = kLanes<T>;
+  using Index = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  typedef Index Indices __attribute__((vector_size(kVectorBytes)));
+  Indices from;
+  for (int i = 0; i < L; ++i) from[i] = (kUpper ? L / 2 : 0) + i / 2 + (i % 2) * L;
+  return __builtin_shuffle(a, b, from);
+}
+#endif
+
 // In place: lane j of vector i becomes lane i of vector j. log2(lanes) rounds in which the two halves are interleaved.
 template <class T>
 inline void transpose(Vec<T> (&v)[kLanes<T>]) {
   constexpr int L = kLanes<T>;
-  using Index = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
-  typedef Index Indices __attribute__((vector_size(kVectorBytes)));
-  Indices low, high;
-  for (int i = 0; i < L; ++i) low[i] = i / 2 + (i % 2) * L, high[i] = low[i] + L / 2;
 #pragma GCC unroll 4
   for (int round = 1; round < L; round *= 2) {
     Vec<T> next[L];
 #pragma GCC unroll 8
     for (int i = 0; i < L / 2; ++i) {
-      next[2 * i] = __builtin_shuffle(v[i], v[i + L / 2], low);
-      next[2 * i + 1] = __builtin_shuffle(v[i], v[i + L / 2], high);
+      next[2 * i] = interleave<T, false>(v[i], v[i + L / 2]);
+      next[2 * i + 1] = interleave<T, true>(v[i], v[i + L / 2]);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < L; ++i) v[i] = next[i];
