@@ -1,4 +1,4 @@
-"""How the program starts: what stands before torch is loaded."""
+"""How the program starts: what stands before torch is loaded, and what is loaded before the first step."""
 
 import os
 import subprocess
@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import environment
+from helpers import environment, write_reviews
 
 from src.choices import CONF
 
 DOORS = ["train", "evaluate", "predict", "generate", "sweeps"]
+UNNEEDED = ["torch._dynamo", "torch._inductor", "sympy", "wandb.sdk.launch", "matplotlib", "pandas", "scipy", "sklearn"]
 WATCH = """
 import importlib.abc, os, runpy, sys
 
@@ -74,3 +75,21 @@ def test_scripts_run_from_anywhere(script: str, tmp_path: Path) -> None:
         [sys.executable, str(path), "--help"], cwd=tmp_path, env=clean, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_what_a_run_does_not_need_is_not_loaded_before_its_first_step(tmp_path: Path) -> None:
+    look = (
+        "import sys, src.train\n"
+        "from src.training.loop import Trainer\n"
+        f"unneeded = {UNNEEDED}\n"
+        "def first_step(*_):\n"
+        "    print('LOADED', 'wandb' in sys.modules, [name for name in unneeded if name in sys.modules], flush=True)\n"
+        "    raise KeyboardInterrupt\n"
+        "Trainer._train_step = first_step\n"
+        "src.cli.train_door(src.train.main)\n"
+    )
+    reviews = write_reviews(tmp_path / "reviews.csv")
+    arguments = ["data=text_file", f"data.path={reviews}", "width=8", "hydra.run.dir=run", "trainer.summary=false"]
+    command = [sys.executable, "-c", look, *arguments, f"logger.dir={tmp_path / 'wandb'}"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True)
+    assert "LOADED True []" in result.stdout.splitlines(), result.stderr

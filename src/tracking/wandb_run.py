@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import secrets
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -151,6 +152,7 @@ def _open(mode: Literal["offline", "online", "disabled"], arguments: dict[str, A
     """Start the run; where that fails, offline, and where even that fails, not at all."""
     import wandb
 
+    _leave_out_launch()
     settings = wandb.Settings(
         console="off",  # train.log has the lines
         silent=True,
@@ -172,6 +174,17 @@ def _open(mode: Literal["offline", "online", "disabled"], arguments: dict[str, A
         log.warning("W&B cannot run %s (%s): going on %s%s", mode, reason, less, later)
         wandb.teardown()  # the failed run holds the id
         return _open(less, arguments)
+
+
+def _leave_out_launch() -> None:
+    """Spare a run the second that loading W&B Launch takes, in which it would look for inputs that were left for it.
+
+    Where its module is not loaded, nobody has left any.
+    """
+    from wandb.sdk.wandb_run import Run
+
+    if "wandb.sdk.launch.inputs.internal" not in sys.modules and hasattr(Run, "_detect_and_apply_job_inputs"):
+        Run._detect_and_apply_job_inputs = lambda self: None  # type: ignore[method-assign]
 
 
 def _probe(url: str) -> None:

@@ -11,6 +11,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from src.config import AdamConfig, Config, CosineConfig, OneCycleConfig, PlateauConfig, SGDConfig, WarmupConfig
+from src.training.eager import keep_out_compiler, step_in_eager
 from src.training.finetuning import levels_of
 
 
@@ -20,6 +21,15 @@ def build_optimizer(model: nn.Module, cfg: Config) -> Optimizer:
     Weight decay: ``adamw`` decouples it from the gradient (Loshchilov & Hutter 2019) and spares what has fewer than two
     dimensions, biases and norms; the others add it to every gradient (L2), as torch does.
     """
+    if cfg.compile:
+        return _make_optimizer(model, cfg)
+    keep_out_compiler()
+    optimizer = _make_optimizer(model, cfg)
+    step_in_eager(optimizer)
+    return optimizer
+
+
+def _make_optimizer(model: nn.Module, cfg: Config) -> Optimizer:
     options = cfg.optimizer
     common: dict[str, Any] = {"lr": cfg.lr, "weight_decay": cfg.weight_decay}
     trained = parameter_groups(model, cfg)
