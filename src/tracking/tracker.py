@@ -63,8 +63,10 @@ class Tracker:
         return self.wandb.id if self.wandb else None
 
     def cut(self, lines: int) -> None:
-        """Forget the lines of metrics.jsonl past this many."""
+        """Forget the lines of metrics.jsonl past this many, and give W&B those before that it may lack."""
         self.file.cut(lines)
+        if self.wandb is not None:
+            self.wandb.send_again(read_metrics(self.file.path))
 
     def log(self, metrics: Mapping[str, float], position: "Position") -> None:
         """Write a line of metrics, to the file and to W&B."""

@@ -7,7 +7,7 @@ import secrets
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,12 @@ FINISH_SECONDS = 12
 """How long a lost server may hold up the end of an online run; what is left stays on disk for `wandb sync`."""
 
 STEP = "trainer/step"
+WRITE_SECONDS = 2.0
+"""Between two times at which W&B writes down what it was given; it has no call for that."""
+LATE_SECONDS = 120.0
+"""What a run logged so long before it was killed may not have been written down, on a busy machine or by a server."""
+OPEN = ".wandb_open"
+"""In the run folder while the W&B run is open: still there, nobody closed it."""
 MOST_ROWS = 1000
 """Of a table that is handed to W&B; the whole of it lies in the run folder."""
 
@@ -42,6 +48,9 @@ class WandbRun:
 
     def __init__(self, cfg: Config, options: LoggerConfig, folder: Path) -> None:
         self.id = stable_id(folder, cfg.sweep.name)
+        self.mark = folder / OPEN
+        self.was_killed = self.mark.exists()
+        self.mark.touch()
         directory = _prepare(options.dir)
         arguments: dict[str, Any] = {
             "id": self.id,
@@ -71,6 +80,19 @@ class WandbRun:
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
         """Log numbers at a step."""
         _survive(lambda: self.run.log({**metrics, STEP: step}))
+
+    def send_again(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Log what the run may lack, if it was killed the last time: the last lines of metrics.jsonl.
+
+        Some it may have already: the same numbers at the same step, which draw the same curve.
+        """
+        if not self.was_killed or not lines:
+            return
+        since = lines[-1]["time"] - LATE_SECONDS
+        for line in lines:
+            if line["time"] >= since:
+                known = {name: value for name, value in line.items() if value is not None}
+                self.log({name: value for name, value in known.items() if name not in ("step", "time")}, line["step"])
 
     def log_files(self, files: Mapping[str, Path], step: int) -> None:
         """Log pictures (PNG) as images and the first rows of tables (CSV) as tables, by title; no other files."""
@@ -107,7 +129,11 @@ class WandbRun:
 
     def finish(self, exit_code: int) -> None:
         """Close the run."""
-        _survive(lambda: self.run.finish(exit_code=exit_code))
+        _survive(partial(self._finish, exit_code))
+
+    def _finish(self, exit_code: int) -> None:
+        self.run.finish(exit_code=exit_code)
+        self.mark.unlink(missing_ok=True)
 
 
 def _add_media(media: dict[str, Any], title: str, path: Path) -> None:
@@ -159,6 +185,7 @@ def _open(mode: Literal["offline", "online", "disabled"], arguments: dict[str, A
         init_timeout=INIT_SECONDS,
         login_timeout=PROBE_SECONDS,
         finish_timeout=FINISH_SECONDS,
+        x_transaction_log_flush_interval=WRITE_SECONDS,
     )
     try:
         if mode != "online":

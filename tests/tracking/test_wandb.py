@@ -5,6 +5,8 @@ import http.server
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ import pytest
 import wandb
 from helpers import wandb_records
 
+from src.choices import CONF
 from src.config import Config
 from src.errors import RequestError
 from src.tracking import Tracker, read_metrics
@@ -155,6 +158,48 @@ def test_resumed_run_keeps_its_id(tmp_path: Path, make: Callable[..., tuple[Conf
     assert {r["run"]["run_id"] for log in runs(tmp_path) for r in wandb_records(log) if r["type"] == "run"} == {
         stable_id(folder)
     }
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from src.config import compose_config
+from src.tracking import Tracker
+from src.training.stopping import Position
+
+cfg, folder = compose_config(json.loads(sys.argv[2])), Path(sys.argv[1])
+tracker = Tracker(cfg, folder).__enter__()
+for step in range(1, 41):
+    tracker.log({"train/loss": 1 / step}, Position(step=step, seconds=0.1 * step))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_run_that_was_killed_has_all_its_steps_in_wandb_once_it_is_resumed(
+    tmp_path: Path, make: Callable[..., tuple[Config, Path]]
+) -> None:
+    cfg, folder = make()
+    path = os.pathsep.join([str(CONF.parent), str(CONF.parent / "src")])
+    command = [sys.executable, "-c", KILLED, str(folder), json.dumps(cfg.to_dict())]
+    assert subprocess.run(command, env=os.environ | {"PYTHONPATH": path}).returncode == -9
+    assert len(read_metrics(folder / "metrics.jsonl")) == 40
+    with Tracker(cfg, folder) as tracker:
+        tracker.cut(35)  # the checkpoint is from there
+        for step in range(36, 51):
+            tracker.log({"train/loss": 1 / step}, Position(step=step, seconds=0.1 * step))
+    history = [r["history"]["item"] for log in runs(tmp_path) for r in wandb_records(log) if r["type"] == "history"]
+    found = {item["trainer/step"]: item["train/loss"] for item in history if "train/loss" in item}
+    assert found == {step: pytest.approx(1 / step) for step in range(1, 51)}
+
+
+def test_a_run_that_was_closed_is_sent_nothing_twice(tmp_path: Path, make: Callable[..., tuple[Config, Path]]) -> None:
+    cfg, folder = make()
+    train(cfg, folder, (1, 2))
+    with Tracker(cfg, folder) as tracker:
+        tracker.cut(2)
+        tracker.log({"train/loss": 0.1}, Position(step=3))
+    history = [r["history"]["item"] for log in runs(tmp_path) for r in wandb_records(log) if r["type"] == "history"]
+    assert sorted(item["trainer/step"] for item in history if "train/loss" in item) == [1, 2, 3]
 
 
 def test_failed_run_is_closed_as_failed(tmp_path: Path, make: Callable[..., tuple[Config, Path]]) -> None:
