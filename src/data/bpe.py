@@ -1,7 +1,6 @@
 """Pieces of words as tokens: byte-pair encoding on bytes, by Hugging Face tokenizers."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 from tokenizers import Tokenizer as HuggingFace
@@ -10,7 +9,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from src.data.options import BpeOptions
 from src.data.tokenizer import END_ID, PAD, UNK
 
-_CHUNK = 1000  # texts handed to the library at once, which spreads them over the cores
+_CHUNK, _CHARACTERS = 1000, 4_000_000
+"""Texts, and characters, handed to the library at once, which spreads them over the cores."""
 
 
 class BpeTokenizer:
@@ -49,8 +49,7 @@ class BpeTokenizer:
 
     def encode(self, texts: Iterable[str]) -> Iterator[list[int]]:
         """Encode in chunks, on all cores."""
-        remaining = iter(texts)
-        while chunk := list(islice(remaining, _CHUNK)):
+        for chunk in _chunks(texts):
             for encoding in self._library.encode_batch_fast(chunk, add_special_tokens=False):
                 yield encoding.ids
 
@@ -89,6 +88,18 @@ class BpeTokenizer:
     def from_dict(cls, content: dict[str, Any]) -> "BpeTokenizer":
         """Make the tokenizer again."""
         return cls(HuggingFace.from_str(content["library"]))
+
+
+def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    chunk, characters = list[str](), 0
+    for text in texts:
+        chunk.append(text)
+        characters += len(text)
+        if len(chunk) >= _CHUNK or characters >= _CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
 
 
 def _letters() -> dict[int, str]:

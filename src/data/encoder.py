@@ -1,16 +1,18 @@
 """From text to ids, whole: cleaning, tokenizer, length. What a model needs to read a text it has never seen."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 import src.data.bpe
 import src.data.char
 import src.data.word
 from src.data.options import BpeOptions, CharOptions, Keep, TextOptions, WordOptions
+from src.data.pieces import pieces
 from src.data.split import EncodedSplit
 from src.data.tokenizer import UNK_ID, Tokenizer
 
@@ -40,7 +42,7 @@ class TextEncoder:
     @classmethod
     def fit(cls, texts: Iterable[str], options: TextOptions, class_names: tuple[str, ...]) -> "TextEncoder":
         """Build the vocabulary from ``texts``: the part that is trained on, never the holdout."""
-        cleaned = map(clean, texts)
+        cleaned = (clean(piece) for text in texts for piece in pieces(text))
         tokenizer: Tokenizer
         match options.tokenizer:
             case WordOptions() as word:
@@ -58,8 +60,21 @@ class TextEncoder:
 
     def encode_whole(self, texts: Iterable[str], labels: Sequence[int] | NDArray[Any] | None = None) -> EncodedSplit:
         """Encode without cutting; a text without any token is one unknown token, so that no sequence is empty."""
-        ids = self.tokenizer.encode(map(clean, texts))
-        return EncodedSplit.from_sequences((sequence or [UNK_ID] for sequence in ids), labels)
+        counts: list[int] = []  # pieces of each text
+
+        def all_pieces() -> Iterator[str]:
+            for text in texts:
+                counts.append(0)
+                for piece in pieces(text):
+                    counts[-1] += 1
+                    yield clean(piece)
+
+        found = [np.asarray(ids, dtype=np.int32) for ids in self.tokenizer.encode(all_pieces())]
+        rest = iter(found)
+        own = ([next(rest) for _ in range(count)] for count in counts)
+        whole = (parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in own)
+        unknown = np.array([UNK_ID], dtype=np.int32)
+        return EncodedSplit.from_sequences((ids if len(ids) else unknown for ids in whole), labels)
 
     def encode(self, texts: Iterable[str], labels: Sequence[int] | NDArray[Any] | None = None) -> EncodedSplit:
         """Encode and cut to length. Without ``labels`` every label is ``UNKNOWN_LABEL``."""

@@ -1,6 +1,7 @@
 """Files of text that the user names."""
 
 import codecs
+import hashlib
 from pathlib import Path
 
 from src.errors import RequestError
@@ -14,6 +15,19 @@ def read_bytes(path: str | Path) -> bytes:
     """
     try:
         return Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise RequestError(f"cannot read the data file {path}: {error.strerror}") from error
+
+
+def digest(path: str | Path) -> str:
+    """The SHA-256 of a file that the user named, which need not fit into memory.
+
+    Raises:
+        RequestError: it cannot be read.
+    """
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise RequestError(f"cannot read the data file {path}: {error.strerror}") from error
 

@@ -1,6 +1,5 @@
 """Text without labels, for a language model: a file, or a folder in one of the usual layouts."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,7 +9,7 @@ from pydantic import Field
 from src.data.corpus import Corpus, Examples
 from src.data.encoder import TextEncoder
 from src.data.encoding import build_text
-from src.data.files import decode, read_bytes
+from src.data.files import decode, digest, read_bytes
 from src.data.options import TextOptions
 from src.data.split import UNKNOWN_LABEL
 from src.data.text_data import TextData
@@ -52,10 +51,7 @@ class PlainTextSource:
 
     def fingerprint(self) -> str:
         """Hash the files, split by split."""
-        digests = {
-            split: [hashlib.sha256(read_bytes(path)).hexdigest() for path in paths]
-            for split, paths in self.files.items()
-        }
+        digests = {split: [digest(path) for path in paths] for split, paths in self.files.items()}
         return json.dumps(digests)
 
     def read(self, fit: bool) -> Corpus:

@@ -23,7 +23,7 @@ class EncodedSplit:
 
     @classmethod
     def from_sequences(
-        cls, sequences: Iterable[Sequence[int]], labels: Sequence[int] | NDArray[Any] | None = None
+        cls, sequences: Iterable[Sequence[int] | NDArray[np.int32]], labels: Sequence[int] | NDArray[Any] | None = None
     ) -> "EncodedSplit":
         """Lay sequences of ids one behind the other."""
         arrays = [np.asarray(sequence, dtype=np.int32) for sequence in sequences]

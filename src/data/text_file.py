@@ -1,13 +1,12 @@
 """Your own texts and labels: CSV, TSV or JSON."""
 
-import hashlib
 import json
 from typing import Any, Literal
 
 from src.data.corpus import Corpus, Examples
 from src.data.encoder import TextEncoder
 from src.data.encoding import build_text
-from src.data.files import read_bytes
+from src.data.files import digest
 from src.data.rows import ReadingOptions, Row, read_rows
 from src.data.text_data import TextData
 from src.errors import RequestError, did_you_mean
@@ -46,7 +45,7 @@ class TextFileSource:
 
     def fingerprint(self) -> str:
         """Hash the files."""
-        digests = {split: hashlib.sha256(read_bytes(path)).hexdigest() for split, path in self.paths.items()}
+        digests = {split: digest(path) for split, path in self.paths.items()}
         return json.dumps(digests)
 
     def read(self, fit: bool) -> Corpus:
