@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deep_rnn.cells.norm import GateNorm
+
 
 class Noise(NamedTuple):
     """What is random about a cell for the length of one sequence; None leaves a value as it is.
@@ -35,6 +37,14 @@ class Noise(NamedTuple):
 
 
 NO_NOISE = Noise()
+
+# What a subclass of a cell may have of its own and still compute what the cell computes.
+HARMLESS = {
+    *("__module__", "__qualname__", "__doc__", "__annotations__", "__parameters__", "__orig_bases__"),
+    *("__firstlineno__", "__static_attributes__", "__init__", "__getstate__", "__setstate__", "__deepcopy__"),
+    *("settle", "constrain", "extra_repr", "forget_gate", "input_gate"),
+}
+CONSTRUCTED = frozenset(("fused_names", "State", "gates"))  # what constructors of cells set over the class's own
 
 
 class HiddenState(NamedTuple):
@@ -68,16 +78,24 @@ class Cell(nn.Module):
     State: Any = HiddenState  # a NamedTuple whose fields are float tensors [B, *], the output first
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """A subclass that writes equations of its own is no longer what others compute of it, unless it says so."""
+        """A subclass that has anything of its own is no longer what others compute of it, unless it says so."""
         super().__init_subclass__(**options)
-        equations = {"project", "step", "transition", "output", "recurrent", "matrix", "initial_state"}
         for mode in ("native_mode", "fused_mode"):
-            for one in cls.__mro__:  # equations may also come from a class that is mixed in
+            for one in cls.__mro__:  # what differs may also come from a class that is mixed in
                 if mode in one.__dict__:
                     break
-                if equations & one.__dict__.keys():
+                if one.__dict__.keys() - HARMLESS:
                     setattr(cls, mode, None)
                     break
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name != "training" and not isinstance(value, Tensor):
+            self.__dict__["_edits"] = self.__dict__.get("_edits", 0) + 1
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        self.__dict__["_edits"] = self.__dict__.get("_edits", 0) + 1
 
     def __init__(
         self,
@@ -170,6 +188,52 @@ class Cell(nn.Module):
         """Parameters by name that ``fused_weights`` makes ``named`` of: what second derivatives are taken through."""
         return named
 
+    # --- whether it still is what the modes say -----------------------------------------------------------------------
+
+    @property
+    def altered(self) -> str | None:
+        """Why this one's steps may not be what its modes name (it was edited after its class was written), or None."""
+        kind = type(self)
+        for name in self.__dict__:
+            if not name.startswith("_") and name not in CONSTRUCTED and hasattr(kind, name):
+                return f"the {name} of this {kind.__name__} was replaced"
+        if self.bias != (getattr(self, "bias_ih", None) is not None):
+            return f"the biases of this {kind.__name__} are not those it was made with"
+        return self.altered_step() or self.altered_norm()
+
+    def altered_step(self) -> str | None:
+        """Why a step may not be what the options of this kind of cell say, or None."""
+        return None
+
+    def altered_norm(self) -> str | None:
+        """Why the norms of the products are not those that the modes mean, or None."""
+        groups = getattr(self, "norm_groups", ())
+        there = {name: norm for name, norm in self._modules.items() if name.startswith("norm_")}
+        sizes = [count * self.hidden_size for count in groups]
+        for name, norm in there.items():
+            if not is_untouched(norm, GateNorm) or norm.sizes != sizes:  # type: ignore[union-attr]
+                return f"{name} is no GateNorm of groups {groups}, or has hooks"
+        wanted = {name.partition(".")[0] for name in self.fused_names if name.startswith("norm_")} if groups else set()
+        if wanted != there.keys() - {"norm_hh_shortcut"}:  # which no kernel has
+            return f"the norms of this {type(self).__name__} are not those it was made with"
+        return None
+
+    @property
+    def signature(self) -> Any:
+        """Changes with all that ``altered`` and the modes look at: what a remembered choice of a backend stands on."""
+        edits, modules = self.__dict__.get("_edits", 0), self._modules
+        if not modules:
+            return edits
+        found: list[Any] = [edits]
+        for module in modules.values():
+            for norm in module._modules.values() if type(module) is nn.ModuleList else (module,):
+                found.append(type(norm))
+                if norm is not None and type(norm) is not nn.Identity:
+                    own = vars(norm)
+                    found += (own.get("eps"), own.get("normalized_shape"), *own.get("sizes", ()), "forward" in own)
+                    found += (len(own["_forward_hooks"]), len(own["_forward_pre_hooks"]))
+        return tuple(found)
+
     def settle(self) -> None:
         """Called after the named initialiser: what the cell's paper prescribes whatever the initialiser."""
 
@@ -211,6 +275,13 @@ class Cell(nn.Module):
     def extra_repr(self) -> str:
         """Sizes, as ``repr`` shows them."""
         return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+
+
+def is_untouched(module: Any, kind: type[nn.Module]) -> bool:
+    """Whether a module is of just this kind (its weights may be parametrised) and computes what the kind does."""
+    own = type(module).__bases__[0] if hasattr(module, "parametrizations") else type(module)
+    hooked = module is not None and (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+    return own is kind and not hooked
 
 
 def attribute(module: Any, name: str) -> Any:

@@ -71,10 +71,11 @@ class LightGRUCell(Cell):
     forget_gate = "z"
     fused_mode = "ligru"
     fused_names = ("weight_ih", "weight_hh", "bias_ih", "norm_ih.weight")
+    norm_groups = (2,)
 
     def __init__(self, input_size: int, hidden_size: int, **common: Any) -> None:
         super().__init__(input_size, hidden_size, **common)
-        self.norm_ih = GateNorm(hidden_size, (2,), **self.factory)
+        self.norm_ih = GateNorm(hidden_size, self.norm_groups, **self.factory)
 
     def step(self, gates: Tensor, state: HiddenState, noise: Noise = NO_NOISE) -> HiddenState:
         """See the class."""

@@ -3,9 +3,9 @@
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from deep_rnn.cells.base import NO_NOISE, Cell, Noise
+from deep_rnn.cells.base import NO_NOISE, Cell, Noise, is_untouched
 from deep_rnn.cells.norm import GateNorm
 
 
@@ -85,6 +85,38 @@ class TransitionCell(Cell):
         """The norms' parameters as the fused kernels know them: of the products, and in the middle of a step."""
         of_products = [f"norm_{name}.weight" for name in ("ih", *(f"hh{part}" for part in self.parts))]
         return of_products + [f"norms.{k}.{name}" for k in range(len(self.parts)) for name in ("weight", "bias")]
+
+    def altered_step(self) -> str | None:
+        """See ``Cell``."""
+        if len(self.parts) != self.transition_depth or self.shortcut != hasattr(self, "weight_hh_shortcut"):
+            return f"the transitions of this {type(self).__name__} are not those it was made with"
+        return None
+
+    @property
+    def signature(self) -> Any:
+        """See ``Cell``; here quick where nothing is normalised."""
+        modules = self._modules
+        if self.layer_norm or len(modules) != 1 or "norms" not in modules:
+            return super().signature
+        norms: Any = modules["norms"]
+        return (self.__dict__.get("_edits", 0), *map(type, norms._modules.values()))
+
+    def altered_norm(self) -> str | None:
+        """See ``Cell``; here also the norms in the middle of a step."""
+        norms = self._modules.get("norms")
+        for norm in () if norms is None else norms._modules.values():
+            kind: type[nn.Module] = nn.LayerNorm if self.layer_norm else nn.Identity
+            if not is_untouched(norm, kind):
+                return f"one of its norms is no {kind.__name__}, or has hooks"
+            if self.layer_norm and (norm.eps, norm.normalized_shape, norm.weight is None) != (  # type: ignore[union-attr]
+                1e-5,
+                (self.hidden_size,),
+                False,
+            ):
+                return f"one of its norms is no LayerNorm({self.hidden_size}) with an eps of 1e-5"
+        if self.layer_norm or any(name.startswith("norm_") for name in self._modules):
+            return super().altered_norm()
+        return None
 
     @property
     def plain(self) -> bool:

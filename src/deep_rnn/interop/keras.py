@@ -120,7 +120,7 @@ def cells_in_the_way(rnn: Any) -> Iterator[str]:
 
 def is_keras(cell: Any) -> bool:
     """Whether Keras has a layer of this cell."""
-    return type(cell) in (RNNCell, LSTMCell, GRUCell) and cell.plain
+    return type(cell) in (RNNCell, LSTMCell, GRUCell) and cell.plain and cell.altered is None
 
 
 def cells_of(rnn: Any) -> list[Any]:

@@ -105,6 +105,7 @@ def in_the_way(rnn: Any) -> Iterator[str]:
     cells = [cell for layer in rnn.layers for cell in layer.cells]
     for name in sorted({type(cell).__name__ for cell in cells if cell.native_mode is None}):
         yield f"no layer of torch.nn computes this {name}"
+    yield from sorted({cell.altered for cell in cells if cell.native_mode is not None and cell.altered is not None})
     if len({(cell.native_mode, cell.hidden_size, cell.output_size, cell.bias) for cell in cells}) > 1:
         yield "its layers differ in cell, width or bias"
     yield from connections_in_the_way(rnn)

@@ -31,6 +31,11 @@ class Call(NamedTuple):
         return self.noises[layer][direction] if self.noises else None
 
 
+def altered(call: Call) -> str | None:
+    """Why the name that a cell gives its steps does not stand for what they compute now, or None."""
+    return next((reason for cells in call.layers for cell in cells if (reason := cell.altered) is not None), None)
+
+
 class Result(NamedTuple):
     """What a backend returns."""
 

@@ -235,7 +235,8 @@ def program(kind: tuple[Any, ...]) -> Callable[..., tuple[Tensor, ...]]:
 
 def constants(cell: Any) -> tuple[tuple[str, Any], ...]:
     """What a cell's equations are told by plain attributes: its sizes, rates and switches."""
-    return tuple(item for item in vars(cell).items() if isinstance(item[1], bool | int | float | str))
+    told = (item for item in vars(cell).items() if not item[0].startswith("_"))
+    return tuple(item for item in told if isinstance(item[1], bool | int | float | str))
 
 
 PURE: set[tuple[type, bool]] = set()

@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from deep_rnn.kernels import by_hand, native
-from deep_rnn.kernels.call import NO_STARTS, Call, Result
+from deep_rnn.kernels.call import NO_STARTS, Call, Result, altered
 from deep_rnn.kernels.sequence import mask_padding
 from deep_rnn.kernels.tracing import in_graph, transformed
 
@@ -21,6 +21,8 @@ def why_not(call: Call) -> str | None:
     cells = [cell for layer in call.layers for cell in layer]
     if any(getattr(cell, "native_mode", None) is None or hasattr(cell, "weight_hr") for cell in cells):
         return f"there are no gradients by hand for this {type(cells[0]).__name__}"
+    if (reason := altered(call)) is not None:
+        return reason
     if call.x.device.type != "cpu":
         return "gradients by hand are for the CPU"
     if in_graph() or transformed() or forward_ad._current_level >= 0:

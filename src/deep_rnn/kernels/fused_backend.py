@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from deep_rnn.kernels import fused, zoneout
-from deep_rnn.kernels.call import NO_STARTS, Call, Result
+from deep_rnn.kernels.call import NO_STARTS, Call, Result, altered
 
 
 def why_not(call: Call) -> str | None:
@@ -25,6 +25,8 @@ def why_not(call: Call) -> str | None:
     first, cells = call.layers[0][0], [cell for layer in call.layers for cell in layer]
     if getattr(first, "fused_mode", None) is None:
         return f"there is no fused kernel for this {type(first).__name__}"
+    if (reason := altered(call)) is not None:
+        return reason
     if call.x.device.type != "cpu" or first.weight_ih.dtype not in (torch.float32, torch.float64):
         return "the fused kernels run in float32 and float64 on the CPU"
     if len({(cell.fused_mode, cell.bias, cell.fused_constants) for cell in cells}) > 1:

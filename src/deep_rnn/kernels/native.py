@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from deep_rnn.kernels.call import NO_STARTS, Call, Result
+from deep_rnn.kernels.call import NO_STARTS, Call, Result, altered
 from deep_rnn.kernels.sequence import last_valid, mask_padding, reverse_valid, valid_steps
 from deep_rnn.kernels.tracing import under_vmap
 
@@ -32,6 +32,8 @@ def why_not(call: Call) -> str | None:
     cells = [cell for layer in call.layers for cell in layer]
     if mode is None:
         return f"torch.nn has no layer that computes this {type(first).__name__}"
+    if (reason := altered(call)) is not None:
+        return reason
     if forward_ad._current_level >= 0 and mode == "LSTM" and call.x.device.type == "cpu":
         return "oneDNN's LSTM has no forward-mode derivative"
     if under_vmap():
