@@ -5,6 +5,7 @@ of it is over before a fused kernel has begun.
 """
 
 import copy
+from abc import ABCMeta
 from types import FunctionType
 from typing import Any
 
@@ -27,7 +28,7 @@ def on_our_kernels(forward: Any) -> Any:
     return FunctionType(forward.__code__, names, forward.__name__, forward.__defaults__, forward.__closure__)
 
 
-class EqualsTorchs(type):
+class EqualsTorchs(ABCMeta):  # so that they can stand beside abstract classes, as torch.nn's can
     """Classes that equal the one of torch.nn that they stand for: whoever goes by ``type(module) == nn.LSTM``, or looks
     a class up in a table (``quantize_dynamic``), finds what they look for."""
 
@@ -38,6 +39,10 @@ class EqualsTorchs(type):
 
     def __hash__(cls) -> int:
         return hash(cls.torchs)
+
+    # Of ordinary classes: those of abstract ones remember answers by equal classes.
+    __instancecheck__ = type.__instancecheck__
+    __subclasscheck__ = type.__subclasscheck__
 
 
 class DropIn:

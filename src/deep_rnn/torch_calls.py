@@ -57,7 +57,7 @@ def why_torch(asked: Asked) -> str | None:
         return "the fused kernels take plain tensors of one dtype"
     if len(asked.weights) != asked.num_layers * (1 + asked.bidirectional) * (4 if asked.bias else 2):
         return "the fused kernels have no projection of h (proj_size)"
-    if torch._C._get_tracing_state() is not None:
+    if is_traced():
         return "torch.jit.trace and the older ONNX exporter record torch's own operators"
     if forward_ad._current_level >= 0:
         return "the fused kernels have no forward-mode derivative"
@@ -66,6 +66,11 @@ def why_torch(asked: Asked) -> str | None:
     if x.numel() == 0 or asked.hidden_size == 0 or x.layout is not torch.strided:
         return "there is nothing to compute, or not from a dense tensor"
     return fused.why_not()
+
+
+def is_traced() -> bool:
+    """Whether torch.jit.trace looks on, and compares what it has seen with another look."""
+    return torch._C._get_tracing_state() is not None
 
 
 def is_tiny(mode: str, steps: int, hidden: int) -> bool:
@@ -131,7 +136,7 @@ def call(mode: str, *args: Any) -> tuple[Tensor, ...]:
     if isinstance(args[3], list):
         return packed(mode, args)
     x, hx, weights, bias, layers, dropout, training, both, batch_first = args
-    if is_tiny(mode, x.shape[1 if batch_first else 0] * layers, weights[1].shape[-1]):
+    if is_traced() or is_tiny(mode, x.shape[1 if batch_first else 0] * layers, weights[1].shape[-1]):
         return TORCHS[mode](*args)
     states = hx if mode == "LSTM" else (hx,)
     time_major = x.transpose(0, 1) if batch_first else x
@@ -177,10 +182,12 @@ def starts_slower(mode: str, hidden: int) -> bool:
 
 def cell(mode: str, x: Tensor, hx: Any, w_ih: Tensor, w_hh: Tensor, b_ih: Any = None, b_hh: Any = None) -> Any:
     """``torch._VF``'s function of a mode's cell: one step of x [B, I], with states [B, H]."""
+    if starts_slower(mode, w_hh.shape[-1]):
+        return TORCHS_CELLS[mode](x, hx, w_ih, w_hh, b_ih, b_hh)
     states = tuple(h.unsqueeze(0) for h in (hx if mode == "LSTM" else (hx,)))
     weights = [w_ih, w_hh] if b_ih is None else [w_ih, w_hh, b_ih, b_hh]
     asked = Asked(mode, x.unsqueeze(0), states, weights, len(weights) == 4, 1, 0.0, False, False)
-    if starts_slower(mode, w_hh.shape[-1]) or why_torch(asked) is not None:
+    if why_torch(asked) is not None:
         return TORCHS_CELLS[mode](x, hx, w_ih, w_hh, b_ih, b_hh)
     _, *ended = run(asked)
     return tuple(h.squeeze(0) for h in ended) if mode == "LSTM" else ended[0].squeeze(0)

@@ -1,5 +1,6 @@
 """deep_rnn.LSTM, GRU and RNN are torch.nn's: equal numbers, gradients, draws and errors, on other kernels."""
 
+import abc
 import copy
 import itertools
 import pickle
@@ -176,6 +177,7 @@ def test_dropout_may_be_set_at_any_time(name: str):
 def test_it_is_torchs_to_whoever_asks(name: str):
     theirs, ours = twins(name, {"num_layers": 2})
     cls, torchs = type(ours), type(theirs)
+    assert not isinstance(theirs, cls) and not issubclass(torchs, cls) and isinstance(ours, cls)
     assert isinstance(ours, torchs) and cls == torchs and torchs == cls and {torchs: 1}[cls] == 1 and cls is not torchs
     assert cls != nn.Linear and cls not in {other for other in LAYERS.values() if other is not cls}
     assert repr(ours) == repr(theirs) and list(ours.state_dict()) == list(theirs.state_dict())
@@ -205,7 +207,7 @@ def test_jit_quantisation_and_the_older_onnx_exporter_see_torchs_layer(name: str
     model, x = Model(LAYERS[name](INPUT, HIDDEN, 2)).eval(), torch.randn(TIME, BATCH, INPUT)
     expected = model(x)
     torch.testing.assert_close(torch.jit.script(model)(x), expected)
-    traced = torch.jit.trace(model, x)
+    traced = torch.jit.trace(model, x, check_trace=True)
     torch.testing.assert_close(traced(x), expected)
     assert any(node.kind().startswith("aten::") for node in traced.layer.graph.nodes())
     if name != "RNN":  # which torch's quantisation does not know either
@@ -215,6 +217,18 @@ def test_jit_quantisation_and_the_older_onnx_exporter_see_torchs_layer(name: str
     deep_rnn.accelerate(model)
     pytest.importorskip("onnx")
     torch.onnx.export(model, (x,), str(tmp_path / "model.onnx"), dynamo=False)
+
+
+def test_a_layer_can_be_traced_by_itself_and_stand_beside_an_abstract_class():
+    class Base(abc.ABC, nn.RNNBase):
+        pass
+
+    class Mixed(Base, deep_rnn.RNN):
+        pass
+
+    layer, x = Mixed(7, 5), torch.randn(4, 2, 7)
+    assert isinstance(layer, nn.RNN)
+    torch.testing.assert_close(torch.jit.trace(deep_rnn.RNN(7, 5), x, strict=False)(x)[0].shape, layer(x)[0].shape)
 
 
 def test_a_compiled_model_computes_the_same():
