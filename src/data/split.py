@@ -31,7 +31,9 @@ class EncodedSplit:
         np.cumsum([len(array) for array in arrays], out=offsets[1:])
         known = np.asarray(np.full(len(arrays), UNKNOWN_LABEL) if labels is None else labels)
         kind = np.uint8 if known.ndim == 2 else np.int64
-        return cls(np.concatenate([np.empty(0, np.int32), *arrays]), offsets, known.astype(kind))
+        # One long text stays where it is: a copy of it may be what no longer fits.
+        ids = arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(0, np.int32), *arrays])
+        return cls(ids, offsets, known.astype(kind))
 
     def __len__(self) -> int:
         return len(self.labels)
