@@ -1,6 +1,12 @@
 """deep-rnn: deep recurrent networks in PyTorch, their training, and sweeps over them."""
 
 import os
+import sys
+from importlib.util import find_spec
+
+if any(find_spec(name) is None for name in ("hydra", "omegaconf", "pydantic", "torchtext")):
+    print("error: the training program needs its extra: pip install -c constraints.txt -e '.[train]'", file=sys.stderr)
+    sys.exit(2)
 
 # OpenMP's threads spin while they wait, and those of two trainings on the same cores spin against each other: each then
 # takes many times as long. GNU's OpenMP reads this as it is loaded, so it must stand before anything imports torch.

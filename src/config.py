@@ -18,6 +18,7 @@ from src.choices import Options as Section
 from src.choices import options_by_name
 from src.data.options import DataOptions
 from src.errors import RequestError, did_you_mean
+from src.older import completed
 from src.tasks.options import TaskOptions
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -432,7 +433,7 @@ def read_config(folder: str | Path, key: str = "run") -> Config:
         raise RequestError(f"{key}={folder}: {what}{near}")
     try:
         container = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return compose_config(container if isinstance(container, dict) else {})
+        return compose_config(completed(container) if isinstance(container, dict) else {})
     except (yaml.YAMLError, UnicodeDecodeError, RequestError) as error:
         reason = " ".join(str(error).split())
         raise RequestError(f"{path} is damaged, or another version wrote it: {reason}") from error

@@ -24,6 +24,19 @@ class Watch(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Watch())
 """
+HIDE = """
+import importlib.abc
+
+class Hide(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == "hydra":
+            raise ModuleNotFoundError(name)
+
+import importlib.util
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == "hydra" else real(name, package)
+sys.meta_path.insert(0, Hide())
+"""
 
 
 def at_torch(then: str, **env: str) -> str:
@@ -93,3 +106,12 @@ def test_what_a_run_does_not_need_is_not_loaded_before_its_first_step(tmp_path: 
     command = [sys.executable, "-c", look, *arguments, f"logger.dir={tmp_path / 'wandb'}"]
     result = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True)
     assert "LOADED True []" in result.stdout.splitlines(), result.stderr
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_missing_extra_is_named_in_one_line(door: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\n{HIDE}")
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(CONF.parent / "src"), str(CONF.parent)])}
+    done = subprocess.run([sys.executable, "-m", f"src.{door}"], env=env, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "pip install -c constraints.txt -e '.[train]'" in done.stderr

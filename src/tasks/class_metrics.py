@@ -46,9 +46,12 @@ class ClassificationMetrics:
         return {"counts": self.counts, "loss": self.loss, "count": self.count, "scored": self.scored}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` returned."""
-        self.counts, self.loss, self.count = state["counts"], state["loss"], state["count"]
-        self.scored = list(state["scored"] or [])
+        """Put back what `state_dict` returned; older checkpoints hold the whole confusion matrix."""
+        counts, self.loss, self.count = state.get("counts"), state["loss"], state["count"]
+        if state.get("confusion") is not None:
+            whole_CC = state["confusion"].view(self.classes, self.classes)  # true class by named class
+            counts = torch.cat((whole_CC.diagonal(), whole_CC.sum(1), whole_CC.sum(0)))
+        self.counts, self.scored = counts, list(state.get("scored") or [])
 
     def compute(self) -> dict[str, float]:
         """Wait for the device and return ``loss``, ``accuracy``, ``balanced_accuracy`` (the mean recall of the classes
@@ -69,13 +72,16 @@ class ClassificationMetrics:
 
 def areas(scored_2N: Tensor) -> dict[str, float]:
     """The areas under the curves of true against false positives, and of precision against recall (as the mean
-    precision, without interpolation)."""
-    from sklearn.metrics import average_precision_score, roc_auc_score  # late: slow to import
-
+    precision, without interpolation): those of scikit-learn, whose import would cost a run more than a second."""
     score_N, true_N = scored_2N.cpu().double().numpy()
-    if not 0 < true_N.sum() < len(true_N) or not np.isfinite(score_N).all():
+    positives, negatives = true_N.sum(), (1 - true_N).sum()
+    if not (positives and negatives) or not np.isfinite(score_N).all():
         return {"roc_auc": math.nan, "average_precision": math.nan}
+    order = np.argsort(-score_N)
+    last = np.append(np.flatnonzero(np.diff(score_N[order])), len(order) - 1)  # of each run of equal scores
+    hits = np.append(0, true_N[order].cumsum()[last])  # found at each threshold, from none
+    named = np.append(0, last + 1)
     return {
-        "roc_auc": float(roc_auc_score(true_N, score_N)),
-        "average_precision": float(average_precision_score(true_N, score_N)),
+        "roc_auc": float((np.diff(named - hits) * (hits[1:] + hits[:-1])).sum() / (2 * positives * negatives)),
+        "average_precision": float((np.diff(hits) / positives * hits[1:] / named[1:]).sum()),
     }
