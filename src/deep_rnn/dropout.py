@@ -1,6 +1,6 @@
 """What a stack makes random in training, and for how long it holds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deep_rnn.cells.base import Cell, Noise
+from deep_rnn.specification import per_layer
 
 
 class Rates(NamedTuple):
@@ -24,8 +25,9 @@ class Rates(NamedTuple):
         Raises:
             ValueError: for one outside [0, 1), under the name by which DeepRNN knows it.
         """
-        names = ("dropout", "recurrent_dropout", "candidate_dropout", "weight_drop")
-        return Rates(*(check_rate(name, rate) for name, rate in zip(names, self, strict=True)))
+        names = ("recurrent_dropout", "candidate_dropout", "weight_drop")
+        inner = [check_rate(name, rate) for name, rate in zip(names, self[1:], strict=True)]
+        return Rates(check_output_rate(self.dropout), *inner)
 
 
 class LayerNoise(NamedTuple):
@@ -37,6 +39,8 @@ class LayerNoise(NamedTuple):
 
 def mask(like: Tensor, shape: tuple[int, ...], rate: float) -> Tensor | None:
     """A mask of 0 and 1/keep with ``like``'s dtype and device, or None when the rate is 0."""
+    if rate == 1:
+        return like.new_zeros(shape)
     return like.new_empty(shape).bernoulli_(1 - rate).div_(1 - rate) if rate > 0 else None
 
 
@@ -86,6 +90,28 @@ def select_sequences(noise: Any, column: Tensor) -> Any:
 def drop_outputs(x: Tensor, locked: Tensor | None, rate: float, training: bool) -> Tensor:
     """Dropout on [T, B, F]: by a locked mask [B, F] where there is one, else drawn each step."""
     return x * locked if locked is not None else F.dropout(x, rate, training)
+
+
+def checked_dropout(dropout: float | Sequence[float], num_layers: int) -> list[float]:
+    """The rate of every layer's outputs; one number is that of all layers but the last, as in torch.nn.
+
+    Raises:
+        ValueError: for a list of another length, or a rate outside [0, 1].
+    """
+    if not isinstance(dropout, Sequence):
+        dropout = [dropout] * (num_layers - 1) + [0.0 * check_output_rate(dropout)]
+    return [check_output_rate(rate) for rate in per_layer("dropout", dropout, num_layers)]
+
+
+def check_output_rate(rate: float) -> float:
+    """The rate itself; 1 drops everything, as in torch.nn.
+
+    Raises:
+        ValueError: unless 0 <= rate <= 1.
+    """
+    if isinstance(rate, str) or not 0 <= rate <= 1:
+        raise ValueError(f"dropout is a probability from 0 to 1, not {rate!r}")
+    return float(rate)
 
 
 def check_rate(name: str, rate: float) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deep_rnn.inputs import checked_input, checked_lengths
+from deep_rnn.inputs import checked_input, checked_lengths, weights_dtype
 from deep_rnn.kernels import choose, pick
 from deep_rnn.running import beginnings, whole_call
 
@@ -17,7 +17,9 @@ def explain(rnn: Any, x: Tensor | None = None, lengths: Tensor | Sequence[int] |
         x = next(rnn.parameters()).new_zeros(10, 1, rnn.input_size)
     else:
         x = x.unsqueeze(1) if x.dim() == 2 else rnn.time_major(x)
-    lengths = checked_lengths(lengths, checked_input(x, rnn.input_size, rnn.batch_first))
+    lengths = checked_lengths(
+        lengths, checked_input(x, rnn.input_size, rnn.batch_first, weights_dtype(rnn.layers[0].cells[0]))
+    )
     with torch.random.fork_rng():  # the noise of a training stack is drawn to be looked at only
         own = explain_layers(rnn, x, lengths)
         if rnn.mirror is None:

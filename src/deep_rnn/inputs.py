@@ -9,19 +9,39 @@ from torch import Tensor
 from deep_rnn.kernels.tracing import in_graph, under_vmap
 
 
-def checked_input(x: Tensor, input_size: int, batch_first: bool) -> Tensor:
-    """x [T, B, I] itself, after a look at its shape.
+def checked_flag(name: str, value: Any) -> bool:
+    """True or False, also as 0 or 1 or numpy's.
+
+    Raises:
+        ValueError: for anything else; the word "False" would count as true.
+    """
+    if isinstance(value, str) or value not in (False, True):
+        raise ValueError(f"{name} is True or False, not {value!r}")
+    return bool(value)
+
+
+def checked_input(x: Tensor, input_size: int, batch_first: bool, dtype: torch.dtype) -> Tensor:
+    """x [T, B, I] itself, after a look at its shape and dtype.
 
     Args:
         batch_first: how the caller knows it, for the message.
+        dtype: of the weights, which x must have too, unless autocast is on: then x is of any floating dtype.
     Raises:
-        ValueError: for any other shape.
+        ValueError: for any other shape or dtype.
     """
+    if x.dtype != dtype and not (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
+        raise ValueError(f"x must be {dtype} as the weights are, not {x.dtype}; x.to(dtype) or rnn.to(dtype) converts")
     if x.dim() != 3 or x.shape[-1] != input_size:
         layout = "[batch, time, input_size]" if batch_first else "[time, batch, input_size]"
         found = list((x.transpose(0, 1) if batch_first and x.dim() > 1 else x).shape)
         raise ValueError(f"x must be {layout} with input_size={input_size}, not {found}")
     return x
+
+
+def weights_dtype(cell: Any) -> torch.dtype:
+    """The dtype of a cell's weights, without computing one that is made from others."""
+    weight = cell._parameters.get("weight_ih")
+    return (next(cell.parameters()) if weight is None else weight).dtype
 
 
 def checked_lengths(lengths: Tensor | Sequence[int] | None, x: Tensor) -> Tensor | None:

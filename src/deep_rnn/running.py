@@ -9,7 +9,7 @@ from torch import Tensor
 from deep_rnn import state as states_of
 from deep_rnn.dropout import LayerNoise, drop_outputs, select_sequences
 from deep_rnn.episodes import Episodes, begin_inside, cut
-from deep_rnn.inputs import checked_input, checked_lengths
+from deep_rnn.inputs import checked_input, checked_lengths, weights_dtype
 from deep_rnn.kernels import BACKENDS, Call, unroll
 from deep_rnn.kernels.sequence import begin_anew, mask_padding, reverse_valid
 from deep_rnn.kernels.tracing import in_graph, under_vmap
@@ -43,7 +43,9 @@ def run(
     layer_by_layer: bool = False,
 ) -> Run:
     """``DeepRNN.forward`` on time-major batches [T, B, I]; every layer's output is there only if run layer by layer."""
-    lengths = checked_lengths(lengths, checked_input(x, rnn.input_size, rnn.batch_first))
+    lengths = checked_lengths(
+        lengths, checked_input(x, rnn.input_size, rnn.batch_first, weights_dtype(rnn.layers[0].cells[0]))
+    )
     if starts is None or starts.numel() == 0:
         return run_stacks(rnn, x, state, lengths, noise, layer_by_layer)
     if rnn.backend in ("loop", "scan") or in_graph() or under_vmap() or torch.jit.is_tracing():
@@ -147,9 +149,12 @@ def whole_call(
     rnn: Any, x: Tensor, lengths: Tensor | None, begun: list[Beginning], starts: Tensor | None = None
 ) -> Call | None:
     """All layers as one call, or None where something happens between them that a backend does not see."""
-    if not rnn.is_plain or any(one.noise is not None and one.noise.output is not None for one in begun):
+    if not rnn.is_bare or any(one.noise is not None and one.noise.output is not None for one in begun):
         return None
     layers = list(rnn.layers)
+    *between, last = [layer.rates.dropout for layer in layers]
+    if last or len(set(between)) > 1:
+        return None
     if starts is not None and len(layers) > 1:
         return None  # those who run them do so layer by layer
     noisy = begun[0].noise is not None
@@ -160,7 +165,7 @@ def whole_call(
         lengths=lengths,
         noises=tuple([layer.noises(one.noise) for layer, one in zip(layers, begun, strict=True)]) if noisy else (),
         zoneout=layers[0].zoneout,
-        dropout=layers[0].rates.dropout if len(layers) > 1 else 0.0,
+        dropout=between[0] if between else 0.0,
         training=rnn.training,
         recompute=rnn.recompute,
         starts=starts,

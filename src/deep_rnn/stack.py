@@ -9,9 +9,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from deep_rnn import state as states_of
 from deep_rnn.cells import Cell
-from deep_rnn.dropout import Rates
+from deep_rnn.dropout import Rates, checked_dropout
 from deep_rnn.explanation import explain
-from deep_rnn.inputs import checked_starts
+from deep_rnn.inputs import checked_flag, checked_starts
 from deep_rnn.interop import keras as interop_keras
 from deep_rnn.interop import torch as interop_torch
 from deep_rnn.kernels import BACKENDS, Choices
@@ -21,7 +21,7 @@ from deep_rnn.naming import check_name
 from deep_rnn.norms import NORMS, PLACES, norm_of
 from deep_rnn.packing import pack_like, unpack
 from deep_rnn.running import StackNoise, run
-from deep_rnn.specification import build_cells, per_layer
+from deep_rnn.specification import build_cells
 from deep_rnn.state import StackState
 
 
@@ -64,7 +64,8 @@ class DeepRNN(nn.Module):
         backend: auto or a name in ``deep_rnn.kernels.BACKENDS``; see ``explain``.
         cell_options: options of the cells (``activation="relu"``, ``reset_after=False``); a list gives one a layer.
     Raises:
-        ValueError: for an unknown name, a size below 1, a list of the wrong length, a rate outside [0, 1).
+        ValueError: for an unknown name, a size below 1, a list of the wrong length, a rate outside [0, 1) (dropout of
+            outputs may be 1, as in torch.nn).
         TypeError: for an option that no cell of the stack takes.
     """
 
@@ -107,6 +108,7 @@ class DeepRNN(nn.Module):
         super().__init__()
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__", "cell_options")}
         self.arguments: dict[str, Any] = {**given, **cell_options}
+        bias, batch_first = checked_flag("bias", bias), checked_flag("batch_first", batch_first)
         if input_size < 1:
             raise ValueError(f"input_size must be at least 1, not {input_size}")
         if num_layers < 1:
@@ -124,11 +126,9 @@ class DeepRNN(nn.Module):
         self.batch_first, self.link, self.merge, self.backend = batch_first, link, merge, backend
         self.norm, self.norm_place, self.recompute = norm, norm_place, recompute
 
-        if not isinstance(dropout, Sequence):
-            dropout = [dropout] * (num_layers - 1) + [0.0]
         rates = [
             Rates(rate, recurrent_dropout, candidate_dropout, weight_drop).checked()
-            for rate in per_layer("dropout", dropout, num_layers)
+            for rate in checked_dropout(dropout, num_layers)
         ]
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         common = {"init": init, "forget_bias": forget_bias, "horizon": horizon, "bias": bias, **factory}
@@ -144,7 +144,8 @@ class DeepRNN(nn.Module):
             self.norms.append(norm_of(norm, size if norm_place == "pre" else joined.output_size, **factory))
             size = joined.output_size
         self.mirror = DeepRNN(**{**self.arguments, "bidirectional": False}) if bidirectional == "stacks" else None
-        self.is_plain = self.has_nothing_between()
+        self.is_bare = norm == "none" and all(isinstance(link, NoLink) for link in self.links)
+        self.is_bare &= bidirectional is not True or merge == "concat"
         self.choices = Choices()
 
     @property
@@ -159,6 +160,23 @@ class DeepRNN(nn.Module):
         mirror = getattr(self, "mirror", None)
         if mirror is not None:
             mirror.backend = name
+
+    @property
+    def dropout(self) -> float | list[float]:
+        """Probability of dropping an output of a layer; may be set at any time, in either form that the class takes.
+
+        One number where all layers but the last have it and the last has none, else a list with one a layer.
+        """
+        rates = [layer.rates.dropout for layer in self.layers]
+        return rates[0] if len(set(rates[:-1])) == 1 and rates[-1] == 0 else (0.0 if not any(rates) else rates)
+
+    @dropout.setter
+    def dropout(self, rate: float | Sequence[float]) -> None:
+        for layer, one in zip(self.layers, checked_dropout(rate, self.num_layers), strict=True):
+            layer.rates = layer.rates._replace(dropout=one)
+        mirror = getattr(self, "mirror", None)
+        if mirror is not None:
+            mirror.dropout = rate
 
     @property
     def output_size(self) -> int:
@@ -311,6 +329,11 @@ class DeepRNN(nn.Module):
         """The arrays that the same layers in Keras take; see ``deep_rnn.interop.keras.stack_to_keras``."""
         return interop_keras.stack_to_keras(self)
 
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """Take torch.nn's names too: the state_dict of a torch.nn.RNN, LSTM or GRU of this shape."""
+        interop_torch.from_torch_names(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     # --- which backend ------------------------------------------------------------------------------------------------
 
     def explain(self, x: Tensor | None = None, lengths: Tensor | Sequence[int] | None = None) -> str:
@@ -320,13 +343,6 @@ class DeepRNN(nn.Module):
             ValueError: if the backend that was asked for cannot.
         """
         return explain(self, x, lengths)
-
-    def has_nothing_between(self) -> bool:
-        """Whether nothing happens between the layers but what a backend that runs them all sees."""
-        rates = [layer.rates.dropout for layer in self.layers]
-        bare = self.norm == "none" and all(isinstance(link, NoLink) for link in self.links)
-        read_both = len(self.layers[0].cells) == 1 or self.merge == "concat"
-        return bare and read_both and len(set(rates[:-1])) <= 1 and rates[-1] == 0
 
     # --- layout -------------------------------------------------------------------------------------------------------
 

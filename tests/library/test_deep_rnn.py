@@ -332,7 +332,7 @@ def test_a_backend_that_cannot_raises_with_the_reason():
         ({"hidden_size": 0}, "hidden_size must be a whole number of at least 1, not 0"),
         ({"hidden_size": [4, 5, 6]}, "hidden_size lists 3 values for 2 layers"),
         ({"cell": ["gru"]}, "cell lists 1 values for 2 layers"),
-        ({"dropout": 1.5}, "dropout is a probability from 0 to below 1, not 1.5"),
+        ({"dropout": 1.5}, "dropout is a probability from 0 to 1, not 1.5"),
         ({"zoneout": 1.0}, "zoneout is a probability"),
         ({"cell": "rnn", "activation": "rleu"}, r"unknown activation 'rleu' \(did you mean relu\?\)"),
     ],

@@ -90,6 +90,8 @@ class Cell(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
+        if name.startswith("weight_hh") and isinstance(value, nn.Parameter):
+            self.note_recurrent(name, value)
         if name != "training" and not isinstance(value, Tensor):
             self.__dict__["_edits"] = self.__dict__.get("_edits", 0) + 1
 
@@ -109,6 +111,7 @@ class Cell(nn.Module):
         super().__init__()
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
         self.factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self._recurrent_weights: tuple[str, ...] = ()
         self.norm_ih: nn.Module | None = None  # a GateNorm, where a cell normalises its products
         self.norm_hh: nn.Module | None = None
         recurrent = self.gates if self.recurrent_gates is None else self.recurrent_gates
@@ -118,6 +121,13 @@ class Cell(nn.Module):
         self.bias_ih = self.parameter(len(self.gates) * hidden_size) if bias else None
         own_bias = bias and bool(recurrent) and self.recurrent_bias
         self.bias_hh = self.parameter(len(recurrent) * hidden_size) if own_bias else None
+
+    def note_recurrent(self, name: str, weight: Tensor) -> None:
+        """Keep the name of a recurrent matrix: pruned or parametrised, it is no parameter any more."""
+        suffixed = name.rpartition("_")[-1] in ("orig", "g", "v") and name.rpartition("_")[0] in self._recurrent_weights
+        others = tuple(one for one in self._recurrent_weights if one != name)
+        if not suffixed:
+            self._recurrent_weights = (*others, name) if weight.dim() == 2 else others
 
     def parameter(self, *shape: int) -> nn.Parameter:
         """An uninitialised parameter on the cell's device, in its dtype."""
@@ -156,8 +166,8 @@ class Cell(nn.Module):
 
     @property
     def recurrent_weights(self) -> tuple[str, ...]:
-        """Names of the recurrent matrices, which weight drop drops."""
-        return tuple(key for key, value in self.named_parameters() if key.startswith("weight_hh") and value.dim() == 2)
+        """Names of the recurrent matrices, which weight drop drops, as the cell made them."""
+        return self._recurrent_weights
 
     @property
     def native_mode(self) -> str | None:

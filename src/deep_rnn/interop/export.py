@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.export import Dim, ExportedProgram, export
 
+from deep_rnn.interop.used import baked
 from deep_rnn.stack import DeepRNN
 from deep_rnn.state import is_pair, map_state
 
@@ -30,6 +31,7 @@ def export_program(rnn: DeepRNN, *, state: bool = False, lengths: bool = False) 
         raise ValueError("a stack is exported as it is evaluated: call eval() first")
     if rnn.backend not in ("auto", "scan"):
         raise ValueError(f"backend={rnn.backend} would fix the number of steps in the graph; export with backend=auto")
+    rnn = baked(rnn)
     arguments, dimensions = example(rnn, state, lengths)
     with torch.no_grad():
         return export(rnn, (), arguments, dynamic_shapes=dimensions)

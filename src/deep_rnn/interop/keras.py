@@ -5,6 +5,7 @@ with ``reset_after`` has one for each product, [2, 3H]. A Bidirectional layer li
 stacks the gates of an LSTM as here, i f g o (it calls g c), those of a GRU as z r n, where torch has r z n.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch import Tensor
 from deep_rnn.cells.gru import GRUCell
 from deep_rnn.cells.lstm import LSTMCell
 from deep_rnn.cells.rnn import RNNCell
-from deep_rnn.interop.torch import connections_in_the_way
+from deep_rnn.interop.torch import LEFT_BEHIND, NAMES, connections_in_the_way
+from deep_rnn.interop.used import is_reparametrised, used_weights
 from deep_rnn.naming import check_name
 from deep_rnn.specification import per_layer
 
@@ -108,6 +110,8 @@ def stack_to_keras(rnn: Any) -> list[Any]:
     obstacles = [*connections_in_the_way(rnn), *cells_in_the_way(rnn)]
     if obstacles:
         raise ValueError(f"Keras has no form for this stack: {'; '.join(obstacles)}")
+    if any(is_reparametrised(cell, [*NAMES]) for cell in cells_of(rnn)):
+        warnings.warn(LEFT_BEHIND, stacklevel=3)
     return [array.detach().cpu().contiguous().numpy() for cell in cells_of(rnn) for array in arrays_of(cell)]
 
 
@@ -120,7 +124,8 @@ def cells_in_the_way(rnn: Any) -> Iterator[str]:
 
 def is_keras(cell: Any) -> bool:
     """Whether Keras has a layer of this cell."""
-    return type(cell) in (RNNCell, LSTMCell, GRUCell) and cell.plain and cell.altered is None
+    kind = type(cell).__bases__[0] if hasattr(cell, "parametrizations") else type(cell)
+    return kind in (RNNCell, LSTMCell, GRUCell) and cell.plain and cell.altered is None
 
 
 def cells_of(rnn: Any) -> list[Any]:
@@ -141,10 +146,11 @@ def fill(cell: Any, arrays: Sequence[Tensor]) -> None:
 
 def arrays_of(cell: Any) -> list[Tensor]:
     """A cell's parameters as Keras arrays."""
-    arrays = [cell.weight_ih.T, cell.weight_hh.T]
+    used = used_weights(cell, [*NAMES])
+    arrays = [used["weight_ih"].T, used["weight_hh"].T]
     if cell.bias:
-        both = torch.stack((cell.bias_ih, cell.bias_hh))
-        arrays.append(both if type(cell) is GRUCell and cell.reset_after else both.sum(0))
+        both = torch.stack((used["bias_ih"], used["bias_hh"]))
+        arrays.append(both if isinstance(cell, GRUCell) and cell.reset_after else both.sum(0))
     return [swap_gates(cell, array) for array in arrays]
 
 

@@ -1,12 +1,17 @@
 """Stacks from and to torch.nn.RNN, LSTM and GRU, with every option that those have."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from deep_rnn.interop.used import is_reparametrised, trains, used_weights
 from deep_rnn.links import NoLink
+
+NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")  # of torch.nn's weights, without the layer
+LEFT_BEHIND = "weights are taken over as they are used; what makes them (pruning, weight_norm, …) does not come along"
 
 
 def stack_from_torch(build: Any, module: nn.RNNBase, options: dict[str, Any]) -> Any:
@@ -39,10 +44,14 @@ def stack_from_torch(build: Any, module: nn.RNNBase, options: dict[str, Any]) ->
         arguments["proj_size"] = module.proj_size
     rnn = build(**{**arguments, **options})
     with torch.no_grad():
-        for ours, name in parameter_names(rnn):
-            theirs = getattr(module, name)
-            ours.copy_(theirs)
-            ours.requires_grad_(theirs.requires_grad)
+        places = list(places_of(rnn))
+        values = used_weights(module, [name for _, _, name in places])
+        for cell, own, name in places:
+            ours = cell.get_parameter(own)
+            ours.copy_(values[name])
+            ours.requires_grad_(trains(module, name))
+    if is_reparametrised(module, [name for _, _, name in places]):
+        warnings.warn(LEFT_BEHIND, stacklevel=3)
     return rnn.train(module.training)
 
 
@@ -76,10 +85,14 @@ def stack_to_torch(rnn: Any) -> nn.RNNBase:
         **options,
     )
     with torch.no_grad():
-        for ours, name in parameter_names(rnn):
-            theirs = getattr(module, name)
-            theirs.copy_(ours)
-            theirs.requires_grad_(ours.requires_grad)
+        made_from_others = False
+        for one, own, name in places_of(rnn):
+            theirs = module.get_parameter(name)
+            theirs.copy_(used_weights(one, [own])[own])
+            theirs.requires_grad_(trains(one, own))
+            made_from_others |= is_reparametrised(one, [own])
+    if made_from_others:
+        warnings.warn(LEFT_BEHIND, stacklevel=3)
     return module.train(rnn.training)
 
 
@@ -92,12 +105,25 @@ def cell_name(module: nn.RNNBase) -> str:
     return "lstmp" if module.proj_size else "lstm"
 
 
-def parameter_names(rnn: Any) -> Iterator[tuple[Tensor, str]]:
-    """Every cell's parameters, with the names that torch.nn has for them (``weight_ih_l0_reverse``)."""
+def places_of(rnn: Any) -> Iterator[tuple[Any, str, str]]:
+    """Every weight's cell and name in it, with the name that torch.nn has for it (``weight_ih_l0_reverse``)."""
     for index, layer in enumerate(rnn.layers):
         for suffix, cell in zip(("", "_reverse"), layer.cells, strict=False):
-            for name, parameter in cell.named_parameters():
-                yield parameter, f"{name}_l{index}{suffix}"
+            for name in NAMES:
+                if getattr(cell, name, None) is not None:
+                    yield cell, name, f"{name}_l{index}{suffix}"
+
+
+def from_torch_names(rnn: Any, state_dict: dict[str, Any], prefix: str) -> None:
+    """Give a torch.nn module's entries in a state_dict, in place, the names that they have in a stack of its shape."""
+    if f"{prefix}weight_ih_l0" not in state_dict or rnn.mirror is not None:
+        return
+    for index, layer in enumerate(rnn.layers):
+        for direction, suffix in enumerate(("", "_reverse")[: len(layer.cells)]):
+            for name in NAMES:
+                theirs = f"{prefix}{name}_l{index}{suffix}"
+                if theirs in state_dict:
+                    state_dict[f"{prefix}layers.{index}.cells.{direction}.{name}"] = state_dict.pop(theirs)
 
 
 def in_the_way(rnn: Any) -> Iterator[str]:

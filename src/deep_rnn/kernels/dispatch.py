@@ -84,7 +84,7 @@ class Choices(dict[tuple[Any, ...], str | None]):
 
     def choose(self, call: Call, backend: str) -> str | None:
         """The name of the backend that runs the call, None if there is none."""
-        if call.noises or in_graph() or transformed() or forward_ad._current_level >= 0:
+        if call.noises or in_graph() or torch.jit.is_tracing() or transformed() or forward_ad._current_level >= 0:
             return choose(call, backend)[0]
         key = (backend, *call.layers, call.x.shape, call.x.dtype, call.x.device, call.layers[0][0].weight_ih.dtype)
         key += tuple([cell.signature for cells in call.layers for cell in cells])

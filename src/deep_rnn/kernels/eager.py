@@ -25,6 +25,8 @@ def why_not(call: Call) -> str | None:
         return reason
     if call.x.device.type != "cpu":
         return "gradients by hand are for the CPU"
+    if torch.jit.is_tracing():
+        return "gradients by hand are no operator that torch.jit.trace could write down"
     if in_graph() or transformed() or forward_ad._current_level >= 0:
         return "gradients by hand cannot be compiled, transformed by torch.func, or differentiated forward"
     if call.starts is not None:

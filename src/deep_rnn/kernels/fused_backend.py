@@ -25,6 +25,8 @@ def why_not(call: Call) -> str | None:
     first, cells = call.layers[0][0], [cell for layer in call.layers for cell in layer]
     if getattr(first, "fused_mode", None) is None:
         return f"there is no fused kernel for this {type(first).__name__}"
+    if torch.jit.is_tracing():
+        return "the fused operator takes lists of names, which torch.jit.trace cannot write down"
     if (reason := altered(call)) is not None:
         return reason
     if call.x.device.type != "cpu" or first.weight_ih.dtype not in (torch.float32, torch.float64):
