@@ -1,9 +1,11 @@
 """The training loop, and what it stands on."""
 
+from src.training.batches import FirstBatches
 from src.training.checkpoint import load_checkpoint, load_weights
+from src.training.closing import Summary
 from src.training.distributed import join
-from src.training.evaluation import FirstBatches, evaluate
-from src.training.loop import Summary, Trainer
+from src.training.evaluation import evaluate
+from src.training.loop import Trainer
 from src.training.precision import pick_device, prepare
 from src.training.stopping import Interrupted
 

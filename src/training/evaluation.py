@@ -1,37 +1,14 @@
 """One pass over a split without learning from it."""
 
 from collections.abc import Callable
-from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 
+from src.training.batches import Batches
 from src.training.distributed import ALONE, World
 from src.training.precision import autocast
-
-
-class Batches(Protocol):
-    """What hands out the batches of an epoch: a loader, or a part of one."""
-
-    def __len__(self) -> int: ...
-    def epoch(self, epoch: int = 0, start: int = 0) -> Any:
-        """Iterate over the batches of this epoch from this one on."""
-
-
-class FirstBatches:
-    """The first batches of a loader's epochs; with ``same`` the first batches of its first epoch, again and again."""
-
-    def __init__(self, loader: Batches, limit: int, same: bool = False) -> None:
-        self.loader, self.limit, self.same = loader, limit, same
-
-    def __len__(self) -> int:
-        """Batches an epoch."""
-        return min(len(self.loader), self.limit)
-
-    def epoch(self, epoch: int = 0, start: int = 0) -> Any:
-        """Iterate over them, from batch ``start`` on."""
-        return islice(self.loader.epoch(0 if self.same else epoch, start), len(self) - start)
 
 
 def evaluate(

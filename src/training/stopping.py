@@ -105,3 +105,7 @@ class Position:
     def state_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
         return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` returned, here and for all who hold this position."""
+        vars(self).update(vars(Position(**state)))
