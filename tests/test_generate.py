@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers import environment, write_reviews
 
-from deep_rnn import DeepRNN
+from deep_rnn import DeepRNN, stack
 from src.errors import RequestError
 from src.generate import read_prompt
 from src.modules.language_model import LanguageModel
@@ -144,8 +144,8 @@ def test_a_token_costs_one_step_however_long_the_text_is(monkeypatch: pytest.Mon
     torch.manual_seed(0)
     model = LanguageModel(9, 4, DeepRNN(4, 4, 2, cell="lstm")).eval()
     steps: list[tuple[int, ...]] = []
-    original = DeepRNN.run
-    monkeypatch.setattr(DeepRNN, "run", lambda self, x, *rest: steps.append(tuple(x.shape)) or original(self, x, *rest))
+    original = stack.run
+    monkeypatch.setattr(stack, "run", lambda rnn, x, *rest: steps.append(tuple(x.shape)) or original(rnn, x, *rest))
     tokens = generate(model, torch.randint(2, 9, (50,)), chooser(1.0, None, None, 0))
     for _ in range(200):
         next(tokens)

@@ -158,7 +158,7 @@ def test_penalties_are_those_of_awd_lstm_and_count_in_training_only(text: Path) 
     plain = model.nats(reading.features, batch.targets) / batch.targets.numel()
     extra = 2 * activation_penalty(reading.features) + temporal_penalty(reading.output)
     torch.testing.assert_close(result.loss, plain + extra)
-    assert not any(value.requires_grad for layer in result.carry for value in layer)
+    assert not any(value.requires_grad for layer in result.carry.layers for value in layer)
     result = task.step(model.eval(), batch, None)
     torch.testing.assert_close(result.loss, result.outputs["nats"] / batch.targets.numel())
 
