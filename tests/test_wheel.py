@@ -1,4 +1,4 @@
-"""What `pip install .` brings: the package deep_rnn alone, which needs torch and what compiles its kernels."""
+"""What `pip install .` brings: the package deep_rnn alone, which needs torch and nothing else."""
 
 import os
 import re
@@ -50,12 +50,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a venv that holds the wheel, torch, what compiles the kernels, and nothing of the rest."""
+    """The interpreter of a venv that holds the wheel, torch and nothing of the rest."""
     venv = tmp_path_factory.mktemp("venv")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
     site = next(venv.glob("lib/python*/site-packages"))
     zipfile.ZipFile(wheel).extractall(site)
-    for name in set().union(*map(requirements, ("torch", "ninja", "setuptools"))):
+    for name in requirements("torch"):
         one = distribution(name)
         for top in {Path(file).parts[0] for file in one.files or [] if ".." not in Path(file).parts}:
             if not (site / top).exists() and top != "__pycache__":
