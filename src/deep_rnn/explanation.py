@@ -17,9 +17,7 @@ def explain(rnn: Any, x: Tensor | None = None, lengths: Tensor | Sequence[int] |
         x = next(rnn.parameters()).new_zeros(10, 1, rnn.input_size)
     else:
         x = x.unsqueeze(1) if x.dim() == 2 else rnn.time_major(x)
-    lengths = checked_lengths(
-        lengths, checked_input(x, rnn.input_size, rnn.batch_first, weights_dtype(rnn.layers[0].cells[0]))
-    )
+    lengths = checked_lengths(lengths, checked_input(x, rnn.input_size, rnn.batch_first, weights_dtype(rnn)))
     with torch.random.fork_rng():  # the noise of a training stack is drawn to be looked at only
         own = explain_layers(rnn, x, lengths)
         if rnn.mirror is None:

@@ -38,8 +38,9 @@ def checked_input(x: Tensor, input_size: int, batch_first: bool, dtype: torch.dt
     return x
 
 
-def weights_dtype(cell: Any) -> torch.dtype:
-    """The dtype of a cell's weights, without computing one that is made from others."""
+def weights_dtype(rnn: Any) -> torch.dtype:
+    """The dtype of a stack's weights, without computing one that is made from others."""
+    cell = rnn._modules["layers"]._modules["0"]._modules["cells"]._modules["0"]  # by attributes and indices it is 4 us
     weight = cell._parameters.get("weight_ih")
     return (next(cell.parameters()) if weight is None else weight).dtype
 

@@ -43,9 +43,7 @@ def run(
     layer_by_layer: bool = False,
 ) -> Run:
     """``DeepRNN.forward`` on time-major batches [T, B, I]; every layer's output is there only if run layer by layer."""
-    lengths = checked_lengths(
-        lengths, checked_input(x, rnn.input_size, rnn.batch_first, weights_dtype(rnn.layers[0].cells[0]))
-    )
+    lengths = checked_lengths(lengths, checked_input(x, rnn.input_size, rnn.batch_first, weights_dtype(rnn)))
     if starts is None or starts.numel() == 0:
         return run_stacks(rnn, x, state, lengths, noise, layer_by_layer)
     if rnn.backend in ("loop", "scan") or in_graph() or under_vmap() or torch.jit.is_tracing():
