@@ -94,11 +94,8 @@ def run(asked: Asked, lengths: Tensor | None = None, between: Sequence[Tensor] |
         lengths: [B] int64 valid steps of each column; None: all.
         between: masks of dropout between the layers, if they have been drawn.
     """
-    mode, x, hx, weights, bias, layers, dropout, training, both = asked
-    if between is None:
-        width = (1 + both) * asked.hidden_size
-        wanted = range(layers - 1) if training and dropout else ()
-        between = [fused.dropout_mask(x, (*x.shape[:2], width), dropout) for _ in wanted]
+    mode, x, hx, weights, bias, layers, _, _, both = asked
+    between = draw(asked) if between is None else between
     fields = [field.unbind(0) for field in hx]
     states = list(fields[0]) if len(fields) == 1 else [field for pair in zip(*fields, strict=True) for field in pair]
     output, ended = fused.unroll(
@@ -114,6 +111,14 @@ def run(asked: Asked, lengths: Tensor | None = None, between: Sequence[Tensor] |
     )
     count = len(hx)
     return output, *(joined(ended[k::count]) for k in range(count))
+
+
+def draw(asked: Asked) -> list[Tensor]:
+    """Masks of dropout [..., D*H] between the layers, laid out as x [..., I] is: as many numbers as torch.nn draws."""
+    if not (asked.training and asked.dropout):
+        return []
+    shape = (*asked.x.shape[:-1], (1 + asked.bidirectional) * asked.hidden_size)
+    return [fused.dropout_mask(asked.x, shape, asked.dropout) for _ in range(asked.num_layers - 1)]
 
 
 def joined(states: list[Tensor]) -> Tensor:
@@ -155,9 +160,7 @@ def packed(mode: str, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
     asked = Asked(mode, data, states, weights, bias, layers, dropout, training, both)
     if why_torch(asked) is not None:
         return TORCHS[mode](*args)
-    width = (1 + both) * asked.hidden_size
-    wanted = range(layers - 1) if training and dropout else ()
-    drawn = [fused.dropout_mask(data, (len(data), width), dropout) for _ in wanted]
+    drawn = draw(asked)
     if int(batch_sizes[-1]) == batch:
         x, between = data.unflatten(0, (steps, batch)), [mask.unflatten(0, (steps, batch)) for mask in drawn]
         output, *ended = run(asked._replace(x=x), None, between)
