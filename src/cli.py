@@ -48,6 +48,9 @@ def open_door(main: Callable[[], Any], together: bool = False) -> NoReturn:
     """
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises where it would print and exit by itself
+    # A shell starts what it puts into the background (`&` in a script) deaf to SIGINT. The loop of a training hears it
+    # all the same; where the rest did not, a sweep would take its runs, which have stopped, for runs that failed.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         processes.start(together)

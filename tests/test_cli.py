@@ -102,6 +102,17 @@ def test_sigterm_before_training_exits_143(typed: Typed, monkeypatch: pytest.Mon
     assert typed("train", "depth=1")[0] == 143
 
 
+def test_a_door_hears_sigint_also_where_a_shell_has_put_it_into_the_background(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as `&` in a script hands it on
+    try:
+        monkeypatch.setattr(src.train, "train", lambda cfg, folder: os.kill(os.getpid(), signal.SIGINT))
+        assert typed("train", "depth=1")[0] == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_refused_run_of_a_sweep_is_told_at_once_and_stops_no_other(
     typed: Typed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -32,6 +32,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from src.config import Config, compose_config
 from src.errors import RequestError, RunError
 from src.sweeps import refresh
+from src.sweeps.interrupts import Interrupts
 from src.sweeps.job import STOPPED, InSweeper, failed
 from src.sweeps.plan import Job, identity, run_folder, short_label, strangers
 from src.sweeps.watch import Watch
@@ -216,7 +217,7 @@ class FolderSweeper(Sweeper):
         self.frozen.keep(jobs)
         died = False
         try:
-            with Watch(jobs, active=self.parallel):
+            with Interrupts(), Watch(jobs, active=self.parallel):
                 results = self.launch_all([list(job.overrides) for job in jobs], self.launched)
             died = any(result.status is JobStatus.UNKNOWN for result in results)
         except (RequestError, RunError):

@@ -6,17 +6,20 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import composed, environment, wandb_records
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
 from sweep_helpers import content, runs, trouble_environment, wait_for
 
 from src.arguments import CONF
-from src.sweeps.sweeper import grid
+from src.sweeps.sweeper import FolderSweeper, grid
 
 LAUNCHERS = {
     "basic": [],
@@ -37,6 +40,33 @@ def small(reviews: Path) -> list[str]:
 def fast(small: list[str]) -> list[str]:
     """The same without W&B."""
     return [*small, "logger=none"]
+
+
+# ------------------------------------------------------------------------------------------- interrupted
+@pytest.mark.parametrize("lost", ["dropped", "replaced"])
+def test_ctrl_c_ends_a_sweep_whatever_the_launcher_makes_of_it(
+    typed: Typed, fast: list[str], monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    def launch(*_: object) -> list[JobReturn]:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            if lost == "replaced":  # as when the processes that it ends have died of the same signal
+                raise RuntimeError("a worker process was terminated") from None
+        return [JobReturn(status=JobStatus.FAILED) for _ in range(2)]
+
+    def setup(sweeper: FolderSweeper, **hydra: Any) -> None:
+        usual(sweeper, **hydra)
+        sweeper.launch_all = launch
+
+    usual = FolderSweeper.setup
+    monkeypatch.setattr(FolderSweeper, "setup", setup)
+    code, _, err = typed("train", *fast, "depth=1,2")
+    assert (code, err.splitlines()) == (
+        130,
+        ["2 runs: 2 new", "stopped by SIGINT; the same command goes on with what is left"],
+    )
 
 
 # -------------------------------------------------------------------------------- the same command again
