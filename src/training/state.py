@@ -16,7 +16,7 @@ from src.tasks.base import Metrics, Task
 from src.tracking import Tracker
 from src.training.averaging import WeightAverage
 from src.training.batches import batches_of
-from src.training.checkpoint import as_tuples, fill, load_checkpoint, to_device
+from src.training.checkpoint import as_tuples, damaged, fill, load_checkpoint, numbers, to_device
 from src.training.distributed import ALONE, World
 from src.training.finetuning import Unfreezing, levels_of
 from src.training.gradients import Updater
@@ -144,6 +144,12 @@ class TrainingState:
             RequestError: the checkpoint is damaged, or of another model.
         """
         state = self.world.mains(lambda: load_checkpoint(checkpoint))
+        try:
+            self._take(state)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            raise damaged(checkpoint, error) from error
+
+    def _take(self, state: dict[str, Any]) -> None:
         fill(self.model, state["model"])
         if self.average is not None:
             self.average.load_state_dict(state["averaging"])
@@ -154,11 +160,11 @@ class TrainingState:
         self.scaler.load_state_dict(state["scaler"])
         self.stopping.load_state_dict(state["stopping"])
         self.best, self.latest = state["best"], state["latest"]
-        self.position.load_state_dict(state["position"])
+        self.position.load_state_dict(vars(numbers(Position, state["position"])))
         self.carry = as_tuples(to_device(self.world.own_columns(state["carry"]), self.device))
-        self.window, self.epoch_window = Window(**state["window"]), Window(**state["epoch_window"])
+        self.window, self.epoch_window = (numbers(Window, state[part]) for part in ("window", "epoch_window"))
         if self.world.main:  # what the others add is of batches to come
             self.epoch_metrics.load_state_dict(to_device(state["epoch_metrics"], self.device))
-        self.tracker.cut(state["lines"])
-        self.diagnostics.rewind(self.position.step)
         self.world.take_rng(state["rng"], self.cfg.seed, self.position.step)
+        self.diagnostics.rewind(self.position.step)
+        self.tracker.cut(state["lines"])  # last: what cannot be taken up leaves metrics.jsonl as it was

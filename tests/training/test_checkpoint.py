@@ -1,5 +1,6 @@
 """Checkpoints are whole or not there, hold plain values, and a damaged one is named as such."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,12 +38,15 @@ def test_weights_to_judge_by_are_the_averaged_ones(trained: Path) -> None:
     assert any(not torch.equal(state["average"][name], state["model"][name]) for name in state["model"])
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text", "pickle"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "one bit", "empty", "text", "pickle"])
 def test_damaged_checkpoint_gives_one_clear_line(trained: Path, tmp_path: Path, damage: str) -> None:
     whole = (trained / "last.ckpt").read_bytes()
+    weight = next(iter(torch.load(trained / "last.ckpt", weights_only=True)["model"].values()))
+    at = whole.index(weight.numpy().tobytes())
     bad = {
         "cut": whole[: len(whole) // 2],
         "flipped": bytes([whole[0] ^ 255]) + whole[1:],
+        "one bit": whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :],  # of a weight: torch would load it
         "empty": b"",
         "text": b"not a checkpoint",
         "pickle": b"cos\nsystem\n(S'touch /tmp/owned'\ntR.",
@@ -52,6 +56,30 @@ def test_damaged_checkpoint_gives_one_clear_line(trained: Path, tmp_path: Path, 
     with pytest.raises(RequestError, match=r"last.ckpt: damaged") as caught:
         load_checkpoint(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["model", "average"])
+def test_a_checkpoint_without_weights_is_named_as_such(trained: Path, part: str) -> None:
+    state = load_checkpoint(trained / "best.ckpt") | {"average": None} | {part: [1.0]}
+    with pytest.raises(RequestError, match="holds no weights"):
+        load_weights(torch.nn.Linear(1, 1), state)
+
+
+@pytest.mark.parametrize("part", ["position", "window", "stopping", "optimizer", "rng", "lines"])
+def test_resuming_from_a_checkpoint_with_a_part_lost_or_of_another_kind_changes_nothing(
+    trained: Path, tmp_path: Path, part: str
+) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    cfg = tiny.make_config(epochs=1, amp="bf16", trainer__average=0.5)
+    for state in ({**load_checkpoint(run / "last.ckpt"), part: "x"}, load_checkpoint(run / "last.ckpt")):
+        if state[part] != "x":
+            del state[part]
+        torch.save(state, run / "last.ckpt")
+        before = {file.name: file.read_bytes() for file in run.iterdir() if file.name != "train.log"}
+        with pytest.raises(RequestError, match=r"last.ckpt: damaged"):
+            tiny.run(cfg, run, resume=True)
+        assert {file.name: file.read_bytes() for file in run.iterdir() if file.name != "train.log"} == before
+        shutil.copy(trained / "last.ckpt", run)
 
 
 def test_missing_checkpoint_and_other_versions_are_named(tmp_path: Path) -> None:
