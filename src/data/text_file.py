@@ -11,6 +11,9 @@ from src.data.rows import ReadingOptions, Row, read_rows
 from src.data.text_data import TextData
 from src.errors import RequestError, did_you_mean
 
+DIGITS = 1000
+"""Of the longest label that is taken for a number; Python refuses to read one of 4,300."""
+
 
 class Options(ReadingOptions):
     """``conf/data/text_file.yaml``."""
@@ -86,6 +89,6 @@ class TextFileSource:
 
 def _class_names(rows: list[Row]) -> tuple[str, ...]:
     names = {label for row in rows for label in row.labels}
-    if all(name.removeprefix("-").isdecimal() for name in names):
+    if all(name.removeprefix("-").isdecimal() and len(name) <= DIGITS for name in names):
         return tuple(sorted(names, key=int))
     return tuple(sorted(names))

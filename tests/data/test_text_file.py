@@ -90,6 +90,12 @@ def test_numeric_labels_are_ordered_as_numbers(write: Write) -> None:
     assert read(path).class_names == ("-1", "2", "9", "10")
 
 
+def test_labels_of_more_digits_than_python_reads_are_names(write: Write) -> None:
+    long = "9" * 5000
+    path = write("f.csv", "text,label\n" + f"a film,{long}\na plot,1\n" * 4)
+    assert read(path).class_names == ("1", long)
+
+
 def test_json_labels_may_be_numbers_or_booleans(write: Write) -> None:
     path = write("f.jsonl", "".join(f'{{"text": "film", "label": {label}}}\n' for label in (1, 0) * 5))
     assert read(path).class_names == ("0", "1")
