@@ -40,10 +40,24 @@ UNNAMED = (*NOT_IDENTITY, "launcher", "hydra", "data.path")
 
 
 def take_verbatim(arguments: Iterable[str]) -> list[str]:
-    """Quote the values of the ``VERBATIM`` keys so that Hydra hands them on exactly as typed."""
-    pattern = re.compile(rf"(\+{{0,2}}(?:{'|'.join(map(re.escape, VERBATIM))}))=(.*)", re.DOTALL)
-    found = [(argument, pattern.fullmatch(argument)) for argument in arguments]
-    return [f"{match[1]}={_quoted(match[2])}" if match else argument for argument, match in found]
+    """Quote what Hydra is to hand on exactly as typed: the values of the ``VERBATIM`` keys, and numbers for choices."""
+    verbatim, groups = ("|".join(map(re.escape, keys)) for keys in (VERBATIM, _groups()))
+    quoted = []
+    for argument in arguments:
+        if match := re.fullmatch(rf"(\+{{0,2}}(?:{verbatim}))=(.*)", argument, re.DOTALL):
+            argument = f"{match[1]}={_quoted(match[2])}"
+        elif re.match(rf"\+{{0,2}}(?:{groups})=", argument):
+            argument = re.sub(_NO_NAME, lambda found: _quoted(found[0]), argument)
+        quoted.append(argument)
+    return quoted
+
+
+_NO_NAME = r"(?i)(?<=[=\[,])(?:[-+]?(?:[\d.][^\s,\]]*|nan|inf)|true|false)(?=[,\]]|$)"
+"""What Hydra reads as a number or a truth, alone or in a list; as a choice it is a name, if a wrong one."""
+
+
+def _groups() -> list[str]:
+    return [path.relative_to(CONF).as_posix() for path in CONF.rglob("*") if path.is_dir()]
 
 
 def _quoted(value: str) -> str:
@@ -82,6 +96,9 @@ def prepare(arguments: list[str]) -> list[str]:
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]  # one line instead of the usage text
     options = parser.parse_args(arguments)
+    for override in options.overrides:
+        if override.startswith("hydra.mode="):
+            raise RequestError(f"{override}: -m is how many runs are asked for")
     if options.multirun and processes.size() > 1:
         raise RequestError(
             "-m starts many runs and torchrun many processes of one: leave out either (several runs at a time is what"

@@ -65,7 +65,7 @@ def open_door(main: Callable[[], Any], together: bool = False) -> NoReturn:
         in_job = isinstance(failure, JobEnded)
         error = failure.__cause__ if in_job else failure
         assert error is not None
-        code, line = exit_code(error, in_job), explain(error)
+        code, line = exit_code(error, in_job), explain(error, in_job)
         if processes.speaks(line):
             if show_traceback or (code == 1 and not isinstance(error, RunError)):
                 traceback.print_exception(error)

@@ -46,6 +46,12 @@ WRONG = [
     ("data=text_file", "data.path= is missing"),
     ("lr=It's", "lr=It's: Hydra cannot read this; quote the value for it"),
     ("--bogus", "unrecognized arguments: --bogus"),
+    ("model=3", "model=3: no such model; known: "),
+    ("+debug=-1e5", "debug=-1e5: no such debug; known: anomaly"),
+    ("hydra.mode=MULTIRUN", "hydra.mode=MULTIRUN: -m is how many runs are asked for"),
+    ("diagnostics=[memory,prob]", "diagnostics=prob: no such diagnostics (did you mean probe?)"),
+    ("launcher=[basic,4]", "launcher=4: no such launcher; known: "),
+    ("--resolve", "error: The --resolve flag can only be used in conjunction with --cfg"),
     ("trainer.mode=${nope}", "Interpolation key 'nope' not found"),
 ]
 
@@ -65,6 +71,13 @@ def test_a_wrong_request_is_one_line_and_exit_code_2_and_touches_nothing(
         assert len(err.splitlines()) == 1 and err.startswith("error: ") and message in err
     assert snapshot(tmp_path) == before
     assert not (tmp_path / "new").exists()
+
+
+def test_an_interpolation_of_nothing_is_refused_in_plain_words_also_where_the_folder_is_named_by_it(
+    typed: Typed,
+) -> None:
+    code, _, err = typed("train", "trainer.mode=${nope}")
+    assert (code, err) == (2, "error: Interpolation key 'nope' not found\n")
 
 
 def test_a_run_folder_that_cannot_be_made_is_a_wrong_request(typed: Typed, tmp_path: Path) -> None:
