@@ -14,6 +14,7 @@ ADDED: dict[str, dict[str, dict[str, Any]]] = {  # group -> name of the choice -
             "empty": "refuse",
             "stratify": False,
         },
+        "plain_text": {"encoding": "utf-8"},
     },
     "task": {"classification": {"class_weights": None}},
 }

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer as HuggingFace
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from src.data.options import BpeOptions
+from src.data.pieces import PIECE, batches
 from src.data.tokenizer import END_ID, PAD, UNK
-
-_CHUNK, _CHARACTERS = 1000, 4_000_000
-"""Texts, and characters, handed to the library at once, which spreads them over the cores."""
 
 
 class BpeTokenizer:
@@ -47,11 +47,11 @@ class BpeTokenizer:
         ids = self._library.get_vocab()
         return sorted(ids, key=ids.__getitem__)
 
-    def encode(self, texts: Iterable[str]) -> Iterator[list[int]]:
-        """Encode in chunks, on all cores."""
-        for chunk in _chunks(texts):
-            for encoding in self._library.encode_batch_fast(chunk, add_special_tokens=False):
-                yield encoding.ids
+    def encode(self, texts: Iterable[str]) -> Iterator[NDArray[np.int32]]:
+        """Encode in batches, each of which the library spreads over the cores by itself."""
+        for batch in batches(texts, 4 * PIECE):
+            for encoding in self._library.encode_batch_fast(batch, add_special_tokens=False):
+                yield np.array(encoding.ids, dtype=np.int32)
 
     @property
     def characters(self) -> list[int]:
@@ -88,18 +88,6 @@ class BpeTokenizer:
     def from_dict(cls, content: dict[str, Any]) -> "BpeTokenizer":
         """Make the tokenizer again."""
         return cls(HuggingFace.from_str(content["library"]))
-
-
-def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
-    chunk, characters = list[str](), 0
-    for text in texts:
-        chunk.append(text)
-        characters += len(text)
-        if len(chunk) >= _CHUNK or characters >= _CHARACTERS:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
 
 
 def _letters() -> dict[int, str]:

@@ -1,10 +1,13 @@
 """Characters as tokens."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from src.data.options import CharOptions
+from src.data.pieces import batches
 from src.data.tokenizer import END_ID, PAD, UNK, UNK_ID
 
 
@@ -22,14 +25,19 @@ class CharTokenizer:
         self.tokens = tokens
         self.lowercase = lowercase
         self._ids = {token: id_ for id_, token in enumerate(tokens) if id_ > UNK_ID}
+        self._table = np.full(max(map(ord, self._ids), default=0) + 2, UNK_ID, dtype=np.int32)  # of code points
+        self._table[[ord(token) for token in self._ids]] = list(self._ids.values())
 
     @classmethod
     def fit(cls, texts: Iterable[str], options: CharOptions) -> "CharTokenizer":
         """Build the vocabulary of these texts: by frequency, then by code point."""
-        counts: Counter[str] = Counter()
-        for text in texts:
-            counts.update(text.lower() if options.lowercase else text)
-        known = sorted((-count, character) for character, count in counts.items() if count >= options.min_freq)
+        counts = np.zeros(0, dtype=np.int64)  # of code points
+        for batch in batches(texts):
+            new = np.bincount(_code_points("".join(map(cls([], options.lowercase)._fold, batch))))
+            counts = np.pad(counts, (0, max(len(new) - len(counts), 0)))
+            counts[: len(new)] += new
+        often = np.flatnonzero(counts >= options.min_freq)
+        known = sorted((-int(counts[code]), chr(code)) for code in often)
         most = None if options.vocab_size is None else options.vocab_size - 2
         return cls([PAD, UNK, *(character for _, character in known[:most])], options.lowercase)
 
@@ -38,11 +46,10 @@ class CharTokenizer:
         """One each; the end of a text counts as one too."""
         return [1] * len(self.tokens)
 
-    def encode(self, texts: Iterable[str]) -> Iterator[list[int]]:
+    def encode(self, texts: Iterable[str]) -> Iterator[NDArray[np.int32]]:
         """Look up every character of every text."""
-        find = self._ids.get
         for text in texts:
-            yield [find(character, UNK_ID) for character in self._fold(text)]
+            yield self._table.take(_code_points(self._fold(text)), mode="clip")  # the last entry is nobody's
 
     def unknown(self, text: str) -> list[str]:
         """The characters of a text that have no id."""
@@ -67,3 +74,7 @@ class CharTokenizer:
 
     def _fold(self, text: str) -> str:
         return text.lower() if self.lowercase else text
+
+
+def _code_points(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")

@@ -37,7 +37,7 @@ def cooccurrence_vectors(split: EncodedSplit, vocab_size: int, size: int) -> Ten
 def count_pairs(split: EncodedSplit, vocab_size: int) -> sparse.csr_matrix:
     """[V, V] how often words stand near each other in one text, both ways, without reserved ids."""
     ids = split.ids
-    texts = np.repeat(np.arange(len(split)), split.lengths)
+    texts = np.repeat(np.arange(len(split)), np.diff(split.offsets))
     total = sparse.csr_matrix((vocab_size, vocab_size), dtype=np.float64)
     for distance in range(1, WINDOW + 1):
         word, context = ids[:-distance], ids[distance:]

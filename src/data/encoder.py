@@ -1,6 +1,7 @@
 """From text to ids, whole: cleaning, tokenizer, length. What a model needs to read a text it has never seen."""
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,8 @@ import src.data.char
 import src.data.word
 from src.data.options import BpeOptions, CharOptions, Keep, TextOptions, WordOptions
 from src.data.pieces import pieces
-from src.data.split import EncodedSplit
+from src.data.split import EncodedSplit, Piece
+from src.data.stored import StoredText
 from src.data.tokenizer import UNK_ID, Tokenizer
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {
@@ -40,7 +42,9 @@ class TextEncoder:
     class_names: tuple[str, ...]
 
     @classmethod
-    def fit(cls, texts: Iterable[str], options: TextOptions, class_names: tuple[str, ...]) -> "TextEncoder":
+    def fit(
+        cls, texts: Iterable[str | StoredText], options: TextOptions, class_names: tuple[str, ...]
+    ) -> "TextEncoder":
         """Build the vocabulary from ``texts``: the part that is trained on, never the holdout."""
         cleaned = (clean(piece) for text in texts for piece in pieces(text))
         tokenizer: Tokenizer
@@ -58,26 +62,36 @@ class TextEncoder:
         """Ids in all."""
         return len(self.tokenizer.tokens)
 
-    def encode_whole(self, texts: Iterable[str], labels: Sequence[int] | NDArray[Any] | None = None) -> EncodedSplit:
-        """Encode without cutting; a text without any token is one unknown token, so that no sequence is empty."""
-        counts: list[int] = []  # pieces of each text
+    def in_pieces(self, texts: Iterable[str | StoredText]) -> Iterator[Piece]:
+        """Encode without cutting, some thousands of ids at a time; a text without any token is one unknown token, so
+        that no sequence is empty."""
+        is_last = deque[bool]()  # of the pieces that the tokenizer has been given
 
         def all_pieces() -> Iterator[str]:
             for text in texts:
-                counts.append(0)
-                for piece in pieces(text):
-                    counts[-1] += 1
+                own = pieces(text)
+                piece = next(own)
+                for following in own:
+                    is_last.append(False)
                     yield clean(piece)
+                    piece = following
+                is_last.append(True)
+                yield clean(piece)
 
-        found = [np.asarray(ids, dtype=np.int32) for ids in self.tokenizer.encode(all_pieces())]
-        rest = iter(found)
-        own = ([next(rest) for _ in range(count)] for count in counts)
-        whole = (parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in own)
-        unknown = np.array([UNK_ID], dtype=np.int32)
-        return EncodedSplit.from_sequences((ids if len(ids) else unknown for ids in whole), labels)
+        empty = True
+        for ids in self.tokenizer.encode(all_pieces()):
+            empty, last = empty and not len(ids), is_last.popleft()
+            yield (np.array([UNK_ID], dtype=np.int32) if empty and last else ids), last
+            empty = empty or last
+
+    def encode_whole(
+        self, texts: Iterable[str | StoredText], labels: Sequence[int] | NDArray[Any] | None = None
+    ) -> EncodedSplit:
+        """Encode without cutting. Without ``labels`` every label is ``UNKNOWN_LABEL``."""
+        return EncodedSplit.from_pieces(self.in_pieces(texts), labels)
 
     def encode(self, texts: Iterable[str], labels: Sequence[int] | NDArray[Any] | None = None) -> EncodedSplit:
-        """Encode and cut to length. Without ``labels`` every label is ``UNKNOWN_LABEL``."""
+        """Encode and cut to length."""
         return self.encode_whole(texts, labels).cut(self.max_length, self.keep)
 
     def decode(self, ids: Sequence[int]) -> str:

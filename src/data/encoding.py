@@ -3,18 +3,19 @@
 import dataclasses
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src.data.cache import Cache, cache_key
+from src.data.cache import Cache, Unwritten, cache_key
 from src.data.corpus import Corpus, Source
 from src.data.encoder import TextEncoder
 from src.data.labels import count_classes, some_of, warn_about_classes
 from src.data.options import TextOptions
-from src.data.split import EncodedSplit
+from src.data.split import EncodedSplit, label_array
 from src.data.text_data import TextData, describe_texts
 from src.data.vectors import load_vectors
 from src.errors import RequestError
@@ -59,8 +60,9 @@ def build_text(
     split_seed, extent = options.seed_of_split(seed), options.extent
     source = make_source(options, split_seed)
     cache = Cache(options.cache_dir)
+    content = source.fingerprint()
     key = cache_key(
-        content=source.fingerprint(),
+        content=content,
         options=options.model_dump(exclude=_NOT_IN_KEY),
         split_seed=split_seed,
         encoder=encoder and [encoder.tokenizer.to_dict(), encoder.class_names],
@@ -70,12 +72,15 @@ def build_text(
         log.info("encoding %s (once, then from the cache)", name)
         corpus = source.read(fit)
         encoder = encoder or TextEncoder.fit(corpus.splits["train"].texts, options, corpus.class_names)
-        whole = _encode(corpus, encoder)
-        cache.save(f"{name}-{key}", whole, encoder.to_dict())
+        kind = np.min_scalar_type(encoder.vocab_size - 1)
+        whole, _ = cache.save(f"{name}-{key}", _unwritten(corpus, encoder), kind, encoder.to_dict())
+        if source.fingerprint() != content:
+            cache.remove(f"{name}-{key}")
+            raise RequestError(f"data={name}: its files changed while they were read; start again")
     else:
-        whole, content = entry
+        whole, known = entry
         encoder = encoder or dataclasses.replace(
-            TextEncoder.from_dict(content), max_length=extent.max_length, keep=extent.keep
+            TextEncoder.from_dict(known), max_length=extent.max_length, keep=extent.keep
         )
     splits = {split: encoded.cut(encoder.max_length, encoder.keep) for split, encoded in whole.items()}
     chosen = None
@@ -107,21 +112,24 @@ def some(count: int, labelled: int, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(count, labelled, replace=False))
 
 
-def _encode(corpus: Corpus, encoder: TextEncoder) -> dict[str, EncodedSplit]:
-    """Encode every split, with the encoder's numbers for the classes."""
-    if not encoder.class_names:  # of a language model of plain text: labels mean nothing to it
-        return {name: encoder.encode_whole(split.texts, None) for name, split in corpus.splits.items()}
+def _unwritten(corpus: Corpus, encoder: TextEncoder) -> dict[str, Unwritten]:
+    """Every split as it is to be encoded, with the encoder's numbers for the classes."""
     numbers = {name: number for number, name in enumerate(encoder.class_names)}
     unknown = [name for name in corpus.class_names if name not in numbers]
-    if unknown:
+    if unknown and numbers:  # a language model of plain text has none: labels mean nothing to it
         raise RequestError(
             f"the model does not know the label {unknown[0]!r} of this data; it tells apart"
             f" {some_of(encoder.class_names)}"
         )
-    classes = np.array([numbers[name] for name in corpus.class_names])
+    classes = np.array([numbers[name] for name in corpus.class_names]) if numbers else None
     return {
-        name: encoder.encode_whole(
-            split.texts, as_classes(split.labels, classes, len(numbers)) if corpus.class_names else None
+        name: Unwritten(
+            pieces=partial(encoder.in_pieces, split.texts),
+            labels=label_array(
+                as_classes(split.labels, classes, len(numbers)) if corpus.class_names and classes is not None else None,
+                len(split.texts),
+            ),
+            joined=not corpus.class_names and len(split.texts) > 1,
         )
         for name, split in corpus.splits.items()
     }

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from src.data.corpus import Corpus, Examples
+from src.data.corpus import Corpus, Examples, Texts
 from src.data.encoder import TextEncoder
 from src.data.encoding import build_text
 from src.data.options import LabelledTextOptions
@@ -70,6 +70,6 @@ class ImdbSource:
         self.fingerprint()
         with package_file().open(encoding="utf-8", newline="") as file:
             reviews = [row for row in csv.DictReader(file) if row["source"] == "imdb"]
-        examples = Examples([row["text"] for row in reviews], [int(row["label"]) for row in reviews])
+        examples = Examples(Texts.hold(row["text"] for row in reviews), [int(row["label"]) for row in reviews])
         train, held_out = examples.hold_out(self.options.holdout, self.split_seed, self.options.stratify)
         return Corpus({"train": train, "val": held_out}, CLASS_NAMES)

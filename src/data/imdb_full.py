@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
-from src.data.corpus import Corpus, Examples
+from src.data.corpus import Corpus, Examples, Texts
 from src.data.download import fetch, md5_of
 from src.data.encoder import TextEncoder
 from src.data.encoding import build_text
@@ -111,7 +111,9 @@ class ImdbFullSource:
 
 def _examples(reviews: list[Review], half: str) -> Examples:
     chosen = [review for review in reviews if review.half == half]
-    return Examples([review.text for review in chosen], [CLASS_NAMES.index(review.label) for review in chosen])
+    return Examples(
+        Texts.hold(review.text for review in chosen), [CLASS_NAMES.index(review.label) for review in chosen]
+    )
 
 
 def _entries(folder: Path, half: str) -> Iterator[os.DirEntry[str]]:

@@ -1,6 +1,7 @@
 """Text without labels, for a language model: a file, or a folder in one of the usual layouts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,9 +10,10 @@ from pydantic import Field
 from src.data.corpus import Corpus, Examples
 from src.data.encoder import TextEncoder
 from src.data.encoding import build_text
-from src.data.files import decode, digest, read_bytes
+from src.data.files import Encoding, digest
 from src.data.options import TextOptions
 from src.data.split import UNKNOWN_LABEL
+from src.data.stored import StoredText
 from src.data.text_data import TextData
 from src.errors import RequestError
 
@@ -29,6 +31,7 @@ class Options(TextOptions):
 
     name: Literal["plain_text"]
     path: Annotated[str, Field(min_length=1)]
+    encoding: Encoding
 
 
 def build(options: Options, seed: int, encoder: TextEncoder | None = None) -> TextData:
@@ -55,11 +58,13 @@ class PlainTextSource:
         return json.dumps(digests)
 
     def read(self, fit: bool) -> Corpus:
-        """Read the files."""
-        texts = {split: [read_text(path) for path in paths] for split, paths in self.files.items()}
+        """Read the files once, to see that they are text; what they say is read piece by piece where it is needed."""
+        texts = {
+            split: [StoredText(path, self.options.encoding) for path in paths] for split, paths in self.files.items()
+        }
+        letters = {split: [text.measure() for text in own] for split, own in texts.items()}
         if "" in texts:
-            (own,) = texts.values()
-            texts = split_off(own, self.options.holdout) if fit else {"val": own}
+            texts = split_off(texts[""], letters[""], self.options.holdout) if fit else {"val": texts[""]}
         return Corpus({split: Examples(own, [UNKNOWN_LABEL] * len(own)) for split, own in texts.items()}, ())
 
 
@@ -83,23 +88,10 @@ def find(folder: Path) -> dict[str, list[Path]]:
     return {"": texts}
 
 
-def read_text(path: Path) -> str:
-    """The text of a file, with plain line ends.
-
-    Raises:
-        RequestError: it cannot be read, is not UTF-8 (with the line), or is empty.
-    """
-    text = decode(read_bytes(path), path).replace("\r\n", "\n")
-    if not text.strip():
-        raise RequestError(f"{path}: the file is empty; a language model needs text")
-    return text
-
-
-def split_off(texts: list[str], share: float) -> dict[str, list[str]]:
-    """The last share of one text's characters, or the last of many texts, for validation."""
+def split_off(texts: list[StoredText], letters: list[int], share: float) -> dict[str, list[StoredText]]:
+    """The last share of one text's letters, or the last of many texts, for validation."""
     if len(texts) == 1:
-        (text,) = texts
-        train = int(len(text) * (1 - share))
-        return {"train": [text[:train]], "val": [text[train:]]}
+        train = int(letters[0] * (1 - share))
+        return {"train": [replace(texts[0], stop=train)], "val": [replace(texts[0], start=train)]}
     train = min(max(len(texts) - round(len(texts) * share), 1), len(texts) - 1)
     return {"train": texts[:train], "val": texts[train:]}

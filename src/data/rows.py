@@ -1,17 +1,15 @@
 """Labelled texts out of a CSV, TSV or JSON file, and a clear word about every way in which one can be wrong."""
 
-import codecs
 import csv
-import io
 import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from src.data.files import decode, read_bytes
+from src.data.files import Encoding, open_text, read_text
 from src.data.options import LabelledTextOptions
 from src.errors import RequestError, did_you_mean
 
@@ -24,15 +22,6 @@ DELIMITERS = ";\t|,"
 
 WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 """What may be typed for a character that a shell or Hydra would take for its own."""
-
-
-def _encoding(value: str) -> str:
-    try:
-        if codecs.lookup(value)._is_text_encoding:
-            return value
-    except LookupError:
-        pass
-    raise ValueError("should be an encoding that Python knows, such as utf-8, latin-1, cp1252 or utf-16")
 
 
 def _character(value: object) -> object:
@@ -52,7 +41,7 @@ class ReadingOptions(LabelledTextOptions):
 
     format: Literal["auto", "csv", "tsv", "jsonl", "json"]
     """``auto`` goes by the ending of the file's name."""
-    encoding: Annotated[str, AfterValidator(_encoding)]
+    encoding: Encoding
     delimiter: Delimiter | None
     """Between the fields of a table; null: a comma, in TSV a tab."""
     header: bool
@@ -86,8 +75,8 @@ class Row(NamedTuple):
     """One, or with a ``label_separator`` any number."""
 
 
-def read_rows(path: str, options: ReadingOptions) -> list[Row]:
-    """Read one file.
+def read_rows(path: str, options: ReadingOptions) -> Iterator[Row]:
+    """Read one file, a row at a time; only a JSON list is held whole.
 
     Raises:
         RequestError: no such file, another encoding, no such column, a broken line, an empty text or label (unless
@@ -96,28 +85,20 @@ def read_rows(path: str, options: ReadingOptions) -> list[Row]:
     kind = FORMATS.get(Path(path).suffix.lower()) if options.format == "auto" else options.format
     if kind is None:
         raise RequestError(f"{path}: its ending does not tell the format; give data.format=csv, tsv, jsonl or json")
-    try:
-        text = decode(read_bytes(path), path, options.encoding)
-    except RequestError as error:
-        named = str(error).endswith("as UTF-8")
-        raise RequestError(f"{error}, or name its own: data.encoding=cp1252" if named else str(error)) from None
-    found = (_table_rows if kind in ("csv", "tsv") else _json_rows)(text, path, kind, options)
-    rows, left_out = [], 0
-    for row in found:
+    count = left_out = 0
+    for row in (_table_rows if kind in ("csv", "tsv") else _json_rows)(path, kind, options):
         empty = _empty_column(row, options)
         if empty is None:
-            rows.append(row)
+            count += 1
+            yield row
         elif options.empty == "skip":
             left_out += 1
         else:
             raise RequestError(f"{path}, {row.place}: the {empty} is empty; data.empty=skip leaves such rows out")
     if left_out:
-        log.warning(
-            "%s: %d of %d rows have an empty text or label and are left out", path, left_out, left_out + len(rows)
-        )
-    if not rows:
+        log.warning("%s: %d of %d rows have an empty text or label and are left out", path, left_out, left_out + count)
+    if not count:
         raise RequestError(f"{path}: the file is empty; expected one labelled text a line")
-    return rows
 
 
 def _empty_column(row: Row, options: ReadingOptions) -> str | None:
@@ -136,28 +117,29 @@ def _labels(value: str, options: ReadingOptions) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part for part in parts if part))
 
 
-def _table_rows(text: str, path: str, kind: str, options: ReadingOptions) -> Iterator[Row]:
+def _table_rows(path: str, kind: str, options: ReadingOptions) -> Iterator[Row]:
     """The records of a table. Quoted fields may span lines, so the line is that of a record's beginning."""
     csv.field_size_limit(2**31 - 1)
     delimiter = options.delimiter or ("\t" if kind == "tsv" else ",")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     line, width, text_field, label_field = 1, 0, 0, 0
-    try:
-        for record in reader:
-            if record and not width:
-                width, is_header = len(record), options.header
-                header = [cell.strip() for cell in record] if options.header else [str(n + 1) for n in range(width)]
-                text_field, label_field = (_field(column, header, path, delimiter) for column in _columns(options))
-            else:
-                is_header = False
-            if record and not is_header:
-                if len(record) != width:
-                    what = "the header" if options.header else "the first line"
-                    raise RequestError(f"{path}, line {line}: {len(record)} fields, {what} has {width}")
-                yield Row(f"line {line}", record[text_field], _labels(record[label_field], options))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise RequestError(f"{path}, line {line}: not valid {kind.upper()}: {error}") from None
+    with open_text(path, options.encoding, newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            for record in reader:
+                if record and not width:
+                    width, is_header = len(record), options.header
+                    header = [cell.strip() for cell in record] if is_header else [str(n + 1) for n in range(width)]
+                    text_field, label_field = (_field(column, header, path, delimiter) for column in _columns(options))
+                else:
+                    is_header = False
+                if record and not is_header:
+                    if len(record) != width:
+                        what = "the header" if options.header else "the first line"
+                        raise RequestError(f"{path}, line {line}: {len(record)} fields, {what} has {width}")
+                    yield Row(f"line {line}", record[text_field], _labels(record[label_field], options))
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise RequestError(f"{path}, line {line}: not valid {kind.upper()}: {error}") from None
 
 
 def _columns(options: ReadingOptions) -> tuple[str, str]:
@@ -180,15 +162,16 @@ def _field(column: str, header: list[str], path: str, delimiter: str) -> int:
     return header.index(column)
 
 
-def _json_rows(text: str, path: str, kind: str, options: ReadingOptions) -> Iterator[Row]:
+def _json_rows(path: str, kind: str, options: ReadingOptions) -> Iterator[Row]:
     """The objects of a file with one a line, or of a list."""
-    if kind == "json" and text.lstrip().startswith("["):
+    if kind == "json" and (text := read_text(path, options.encoding)).lstrip().startswith("["):
         for number, record in enumerate(_parsed(text, path, None), start=1):
             yield _json_row(record, path, f"entry {number}", options)
         return
-    for line, content in enumerate(text.split("\n"), start=1):
-        if content.strip():
-            yield _json_row(_parsed(content, path, line), path, f"line {line}", options)
+    with open_text(path, options.encoding, newline="\n") as file:
+        for line, content in enumerate(file, start=1):
+            if content.strip():
+                yield _json_row(_parsed(content.removesuffix("\n"), path, line), path, f"line {line}", options)
 
 
 def _parsed(content: str, path: str, line: int | None) -> Any:

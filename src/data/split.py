@@ -1,54 +1,67 @@
 """Encoded sequences of different lengths in three flat arrays, and the cut that holds some of them out."""
 
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from src.data.tokenizer import END_ID
+
 UNKNOWN_LABEL = -1
+
+
+STRETCHES = 1 << 14
+"""Stretches of ids that are gathered at once."""
+Piece = tuple[NDArray[Any], bool]
+"""Ids of a part of an example, and whether it is its last part."""
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedSplit:
-    """A ragged array: example ``i`` is ``ids[offsets[i]:offsets[i + 1]]``, of class ``labels[i]``."""
+    """A ragged array: the examples' ids one behind the other."""
 
-    ids: NDArray[np.int32]
-    """[tokens of all examples]"""
+    ids: NDArray[Any]
+    """[tokens of all examples] whole numbers, of any width"""
     offsets: NDArray[np.int64]
-    """[N + 1], from 0 up to ``len(ids)``"""
+    """[N + 1] where each example begins, and the end of the last"""
     labels: NDArray[Any]
     """[N] int64 classes, ``UNKNOWN_LABEL`` where there is none; or [N, C] uint8, a 0 or 1 for each class"""
+    joined: bool = False
+    """Whether an ``END_ID`` that is no part of it stands behind each example, as in a stream."""
 
     @classmethod
     def from_sequences(
         cls, sequences: Iterable[Sequence[int] | NDArray[np.int32]], labels: Sequence[int] | NDArray[Any] | None = None
     ) -> "EncodedSplit":
         """Lay sequences of ids one behind the other."""
-        arrays = [np.asarray(sequence, dtype=np.int32) for sequence in sequences]
-        offsets = np.zeros(len(arrays) + 1, dtype=np.int64)
-        np.cumsum([len(array) for array in arrays], out=offsets[1:])
-        known = np.asarray(np.full(len(arrays), UNKNOWN_LABEL) if labels is None else labels)
-        kind = np.uint8 if known.ndim == 2 else np.int64
+        return cls.from_pieces(((np.asarray(sequence, dtype=np.int32), True) for sequence in sequences), labels)
+
+    @classmethod
+    def from_pieces(cls, pieces: Iterable[Piece], labels: Sequence[int] | NDArray[Any] | None = None) -> "EncodedSplit":
+        """Lay examples that come in pieces one behind the other."""
+        parts = list[NDArray[Any]]()
+        offsets = lay(pieces, parts.append)
         # One long text stays where it is: a copy of it may be what no longer fits.
-        ids = arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(0, np.int32), *arrays])
-        return cls(ids, offsets, known.astype(kind))
+        ids = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int32), *parts])
+        return cls(ids, offsets, label_array(labels, len(offsets) - 1))
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, example: int) -> NDArray[np.int32]:
-        return self.ids[self.offsets[example] : self.offsets[example + 1]]
+    def __getitem__(self, example: int) -> NDArray[Any]:
+        return self.ids[self.offsets[example] : self.offsets[example + 1] - self.joined]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """[N] tokens of each example."""
-        return np.diff(self.offsets)
+        return np.diff(self.offsets) - self.joined
 
     def take(self, examples: NDArray[np.int64]) -> "EncodedSplit":
         """Some of the examples."""
-        return self.from_sequences([self[example].tolist() for example in examples], self.labels[examples])
+        return self._gather(self.offsets[examples], self.lengths[examples], self.labels[examples])
 
     def cut(self, max_length: int | None, keep: Literal["first", "last", "both"]) -> "EncodedSplit":
         """Shorten every example to ``max_length``.
@@ -59,12 +72,43 @@ class EncodedSplit:
         lengths = self.lengths
         if max_length is None or not len(self) or lengths.max() <= max_length:
             return self
-        kept = np.minimum(lengths, max_length)
-        offsets = np.concatenate([[0], np.cumsum(kept)])
-        position = np.arange(offsets[-1]) - np.repeat(offsets[:-1], kept)
-        head = {"first": max_length, "last": 0, "both": max_length // 2}[keep]
-        skipped = np.repeat(lengths - kept, kept) * (position >= head)
-        return EncodedSplit(self.ids[np.repeat(self.offsets[:-1], kept) + position + skipped], offsets, self.labels)
+        head = np.minimum(lengths, {"first": max_length, "last": 0, "both": max_length // 2}[keep])
+        tail = np.minimum(lengths, max_length) - head
+        first = self.offsets[:-1]
+        starts, kept = np.stack([first, first + lengths - tail], 1), np.stack([head, tail], 1)
+        return self._gather(starts, kept, self.labels)
+
+    def _gather(self, starts: NDArray[np.int64], lengths: NDArray[np.int64], labels: NDArray[Any]) -> "EncodedSplit":
+        """The examples that consist of these stretches of the ids: one each, [N], or several, [N, K]."""
+        offsets = np.concatenate([[0], np.cumsum(lengths if lengths.ndim == 1 else lengths.sum(1))])
+        starts, lengths = starts.ravel(), lengths.ravel()
+        ids, done = np.empty(offsets[-1], self.ids.dtype), 0
+        for first in range(0, len(starts), STRETCHES):  # the place of each id takes eight bytes: not all at once
+            start, own = starts[first : first + STRETCHES], lengths[first : first + STRETCHES]
+            places = np.arange(own.sum()) + np.repeat(start - (np.cumsum(own) - own), own)
+            ids[done : done + len(places)] = self.ids[places]
+            done += len(places)
+        return EncodedSplit(ids, offsets, labels)
+
+
+def lay(pieces: Iterable[Piece], write: Callable[[NDArray[Any]], Any], joined: bool = False) -> NDArray[np.int64]:
+    """Write the pieces of examples one behind the other; return the offsets (see `EncodedSplit`)."""
+    position, offsets = 0, array("q", [0])
+    for ids, is_last in pieces:
+        write(ids)
+        position += len(ids)
+        if is_last and joined:
+            write(np.full(1, END_ID, dtype=ids.dtype))
+        if is_last:
+            position += joined
+            offsets.append(position)
+    return np.array(offsets, dtype=np.int64)
+
+
+def label_array(labels: Sequence[int] | NDArray[Any] | None, count: int) -> NDArray[Any]:
+    """Labels as an `EncodedSplit` has them; None: they are not known."""
+    known = np.full(count, UNKNOWN_LABEL) if labels is None else np.asarray(labels)
+    return known.astype(np.uint8 if known.ndim == 2 else np.int64)
 
 
 def holdout_indices(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

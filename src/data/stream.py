@@ -1,6 +1,7 @@
 """One long text, read by many columns at once, chunk after chunk: what a language model is trained and judged on."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +16,13 @@ SHORTENED = 0.05
 SPREAD = 5
 """Standard deviation of a chunk's length, and the least of it."""
 
+COUNTED = 1 << 20
+"""Ids that are counted at once, as numbers of eight bytes."""
 
-def join(split: EncodedSplit) -> NDArray[np.int32]:
+
+def join(split: EncodedSplit) -> NDArray[Any]:
     """The texts of a split one behind the other, each with ``END_ID`` after it; a single one stands as it is."""
-    if len(split) == 1:
+    if len(split) == 1 or split.joined:
         return split.ids
     return np.insert(split.ids, split.offsets[1:], END_ID)
 
@@ -45,7 +49,7 @@ class StreamLoader:
 
     def __init__(
         self,
-        ids: NDArray[np.int32],
+        ids: NDArray[Any],
         columns: int,
         chunk: int,
         *,
@@ -94,3 +98,11 @@ class StreamLoader:
         targets_TB[steps_T1 >= self._valid_B] = UNKNOWN_LABEL
         lengths_B = np.clip(self._valid_B - first, 0, end - first)
         return Batch(*map(torch.from_numpy, (inputs_TB, targets_TB, lengths_B)))
+
+
+def count_ids(ids: NDArray[Any], size: int) -> NDArray[np.int64]:
+    """[size] how often each id stands in a stream, which need not fit into memory."""
+    counts = np.zeros(size, dtype=np.int64)
+    for first in range(0, len(ids), COUNTED):
+        counts += np.bincount(ids[first : first + COUNTED], minlength=size)
+    return counts

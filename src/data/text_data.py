@@ -95,7 +95,7 @@ class TextData:
         """Return a text as it was written; the first call reads the data set."""
         if split == "train" and self.chosen is not None:
             example = int(self.chosen[example])
-        return self._corpus.splits[split].texts[example]
+        return str(self._corpus.splits[split].texts[example])
 
     @cached_property
     def _corpus(self) -> Corpus:

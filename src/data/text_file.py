@@ -1,13 +1,14 @@
 """Your own texts and labels: CSV, TSV or JSON."""
 
 import json
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, NamedTuple
 
-from src.data.corpus import Corpus, Examples
+from src.data.corpus import Corpus, Examples, Texts
 from src.data.encoder import TextEncoder
 from src.data.encoding import build_text
 from src.data.files import digest
-from src.data.rows import ReadingOptions, Row, read_rows
+from src.data.rows import ReadingOptions, read_rows
 from src.data.text_data import TextData
 from src.errors import RequestError, did_you_mean
 
@@ -54,41 +55,69 @@ class TextFileSource:
     def read(self, fit: bool) -> Corpus:
         """Read the files. The classes are those of the training file: by number if all are numbers, else by name."""
         options = self.options
-        rows = {split: read_rows(path, options) for split, path in self.paths.items()}
-        if not fit and "val" not in rows:
-            rows["val"] = rows.pop("train")
-        names = _class_names(rows["train" if "train" in rows else "val"])
+        tables = {split: Table.read(path, options) for split, path in self.paths.items()}
+        if not fit and "val" not in tables:
+            tables["val"] = tables.pop("train")
+        names = _class_names(tables["train" if "train" in tables else "val"].first)
         if not names:
             raise RequestError(f"{options.path}: no text has a label")
-        splits = {split: self._number(split_rows, names, self.paths.get(split)) for split, split_rows in rows.items()}
+        splits = {split: table.number(names, self.paths.get(split)) for split, table in tables.items()}
         if fit and len(names) < 2 and not options.several_labels:
             raise RequestError(f"{options.path}: every label is {names[0]!r}; telling classes apart takes two of them")
         if fit and "val" not in splits:
+            count = len(splits["train"].texts)
             stratify = options.stratify and not options.several_labels
             splits["train"], splits["val"] = splits["train"].hold_out(options.holdout, self.split_seed, stratify)
-            few = len(rows["train"]) < 2 if options.several_labels else len(set(splits["train"].labels)) < 2
+            few = count < 2 if options.several_labels else len(set(splits["train"].labels)) < 2
             if few:
                 raise RequestError(
-                    f"{options.path}: {len(rows['train'])} examples are too few to hold some of them out;"
+                    f"{options.path}: {count} examples are too few to hold some of them out;"
                     " give more, or a data.val_path"
                 )
         return Corpus({split: splits[split] for split in ("train", "val", "test") if split in splits}, names)
 
-    def _number(self, rows: list[Row], names: tuple[str, ...], path: str | None) -> Examples:
-        numbers = {name: number for number, name in enumerate(names)}
-        for row in rows:
-            for label in row.labels:
-                if label not in numbers:
-                    raise RequestError(
-                        f"{path}, {row.place}: the training file has no label {label!r}{did_you_mean(label, names)}"
-                    )
-        several = [tuple(numbers[label] for label in row.labels) for row in rows]
-        labels: list[Any] = several if self.options.several_labels else [label for (label,) in several]
-        return Examples([row.text for row in rows], labels)
+
+class Table(NamedTuple):
+    """What stands in one file."""
+
+    texts: Texts
+    labels: list[Any]
+    """Of each text the place of its label in ``first``; a tuple of them, where it may have several."""
+    first: dict[str, str]
+    """The labels in the order in which they come, and where each stands first."""
+
+    @classmethod
+    def read(cls, path: str, options: Options) -> "Table":
+        """Read a file, holding no more of a row than its text and numbers for its labels."""
+        places = dict[str, tuple[int, str]]()
+        labels = list[Any]()
+
+        def texts() -> Iterator[str]:
+            for row in read_rows(path, options):
+                own = tuple(places.setdefault(label, (len(places), row.place))[0] for label in row.labels)
+                labels.append(own if options.several_labels else own[0])
+                yield row.text
+
+        held = Texts.hold(texts())
+        return cls(held, labels, {label: place for label, (_, place) in places.items()})
+
+    def number(self, names: tuple[str, ...], path: str | None) -> Examples:
+        """The examples, with the numbers that their labels have among these."""
+        known = {name: number for number, name in enumerate(names)}
+        for label, place in self.first.items():
+            if label not in known:
+                raise RequestError(
+                    f"{path}, {place}: the training file has no label {label!r}{did_you_mean(label, names)}"
+                )
+        numbers = [known[label] for label in self.first]
+        return Examples(
+            self.texts,
+            [tuple(numbers[one] for one in own) if isinstance(own, tuple) else numbers[own] for own in self.labels],
+        )
 
 
-def _class_names(rows: list[Row]) -> tuple[str, ...]:
-    names = {label for row in rows for label in row.labels}
+def _class_names(names: Iterable[str]) -> tuple[str, ...]:
+    names = list(names)
     if all(name.removeprefix("-").isdecimal() and len(name) <= DIGITS for name in names):
         return tuple(sorted(names, key=int))
     return tuple(sorted(names))

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 PAD, PAD_ID = "<pad>", 0
 UNK, UNK_ID = "<unk>", 1
 END_ID = PAD_ID
@@ -25,8 +28,8 @@ class Tokenizer(Protocol):
         """How many characters of a text each id stands for; None where the text cannot be had back from its ids."""
         ...
 
-    def encode(self, texts: Iterable[str]) -> Iterator[list[int]]:
-        """Turn texts into ids; a text without tokens gives an empty list."""
+    def encode(self, texts: Iterable[str]) -> Iterator[NDArray[np.int32]]:
+        """Turn each text into its ids; one without tokens has none."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:

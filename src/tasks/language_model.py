@@ -16,7 +16,7 @@ from src.config import Config, NoLinkConfig
 from src.data.base import Data, DataSpec, split_of
 from src.data.batch import Batch
 from src.data.encoder import TextEncoder
-from src.data.stream import StreamLoader, join
+from src.data.stream import StreamLoader, count_ids, join
 from src.data.text_data import TextData
 from src.errors import RequestError
 from src.files import write_atomic
@@ -164,11 +164,11 @@ class LanguageModelling(Task):
         impossible); nothing where there is no training part."""
         if "train" not in data.splits:
             return {}
-        counts_V = np.bincount(stream_of(data, "train"), minlength=self.vocab_size) + 1.0
-        targets = stream_of(data, split)[1:]
-        nats = -np.log(counts_V / counts_V.sum())[targets].sum()
-        characters = np.asarray(self.characters)[targets].sum() if self.characters else 0
-        return measures(float(nats), len(targets), int(characters))
+        counts_V = count_ids(stream_of(data, "train"), self.vocab_size) + 1.0
+        targets_V = count_ids(stream_of(data, split)[1:], self.vocab_size)
+        nats = -np.log(counts_V / counts_V.sum()) @ targets_V
+        characters = np.asarray(self.characters) @ targets_V if self.characters else 0
+        return measures(float(nats), int(targets_V.sum()), int(characters))
 
     # ------------------------------------------------------------------------------------------ what people see
     @torch.inference_mode()
@@ -192,7 +192,9 @@ class LanguageModelling(Task):
     def report(self, model: nn.Module, data: Data, split: str, folder: Path) -> dict[str, Path]:
         """Write ``sample.txt``: how the model goes on after the beginning of a split."""
         assert isinstance(data, TextData) and isinstance(model, LanguageModel)
-        prompt_T = torch.from_numpy(stream_of(data, split)[:BEGINNING]).to(next(model.parameters()).device).long()
+        prompt_T = torch.from_numpy(stream_of(data, split)[:BEGINNING].astype(np.int64)).to(
+            next(model.parameters()).device
+        )
         continued = islice(generate(model, prompt_T, chooser(0.8, None, None, seed=0)), SAMPLE)
         path = folder / "sample.txt"
         write_atomic(path, "".join(map(data.encoder.tokenizer.writer(), [*prompt_T.tolist(), *continued])) + "\n")
@@ -246,7 +248,7 @@ def measures(nats: float, tokens: int, characters: int) -> dict[str, float]:
     return found | ({"bits_per_character": nats / math.log(2) / characters} if characters else {})
 
 
-def stream_of(data: Data, split: str) -> NDArray[np.int32]:
+def stream_of(data: Data, split: str) -> NDArray[Any]:
     """[N] the ids of a split's texts, whole and one behind the other.
 
     Raises:

@@ -22,7 +22,7 @@ def prompt_ids(encoder: TextEncoder, prompt: str) -> list[int]:
         RequestError: there is no token in it, or a character that the model has never seen.
     """
     tokenizer = encoder.tokenizer
-    ids = next(tokenizer.encode([clean(prompt)]))
+    ids = next(tokenizer.encode([clean(prompt)])).tolist()
     if not ids:
         raise RequestError(f"prompt={prompt!r}: holds no {tokenizer.unit}; give the beginning of a text")
     unknown = list(dict.fromkeys(tokenizer.unknown(clean(prompt))))

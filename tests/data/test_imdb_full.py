@@ -38,7 +38,7 @@ def test_the_holdout_comes_from_the_training_half_and_test_is_the_official_half(
         for half in ("train", "test")
     }
     assert set(splits["test"].texts) == halves["test"]
-    assert set(splits["train"].texts + splits["val"].texts) == halves["train"]
+    assert {*splits["train"].texts, *splits["val"].texts} == halves["train"]
     for split in splits.values():
         for text, label in zip(split.texts, split.labels, strict=True):
             (name,) = (name for name, content in files.items() if content.decode() == text)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_data import BPE, CHAR, WORD
+from torchtext.data.utils import get_tokenizer
 
 import src.data.encoder
 from src.data.encoder import TextEncoder, clean
@@ -32,6 +33,10 @@ ODD = [
     "<br\n/>",
     "<br >",
     ".",
+    '"',
+    '<br "/>',
+    ";",
+    "(",
 ]
 texts = st.lists(st.sampled_from(ODD), max_size=60).map("".join)
 
@@ -45,6 +50,11 @@ def test_pieces_joined_are_the_text(text: str, size: int) -> None:
 def test_every_rule_gives_pieces_the_tokens_of_the_whole(text: str, size: int, rule: str) -> None:
     parts = [RULES[rule](clean(piece).lower()) for piece in pieces(text, size)]
     assert list(itertools.chain(*parts)) == RULES[rule](clean(text).lower())
+
+
+@given(texts)
+def test_the_fast_basic_english_is_torchtexts(text: str) -> None:
+    assert RULES["basic_english"](text) == get_tokenizer("basic_english")(text)
 
 
 class Options:

@@ -15,7 +15,7 @@ from src.errors import RequestError
 
 def options(path: Path, **changes: Any) -> Options:
     values = {"name": "plain_text", "path": str(path), "tokenizer": CHAR, "holdout": 0.1, "cache_dir": None}
-    return Options(**{**values, "embedding_path": None, "cooccurrence": None, **changes})
+    return Options(**{**values, "embedding_path": None, "cooccurrence": None, "encoding": "utf-8", **changes})
 
 
 def build(path: Path, **changes: Any) -> TextData:
@@ -79,7 +79,10 @@ def test_of_a_folder_of_texts_the_last_are_held_out_whole(tmp_path: Path) -> Non
         ({"ptb.train.txt": b"a"}, r"has ptb\.train\.txt, but no ptb\.valid\.txt to validate on"),
         ({"a.txt": b"fine", "b.txt": b""}, r"b\.txt: the file is empty"),
         ({"a.txt": b" \n\n"}, r"a\.txt: the file is empty"),
-        ({"a.txt": b"one\ntwo\nthr\xffee\n"}, r"a\.txt, line 3: byte 0xff is not UTF-8"),
+        (
+            {"a.txt": b"one\ntwo\nthr\xffee\n"},
+            r"a\.txt, line 3, byte 11: 0xff is not UTF-8; save .*data\.encoding=cp1252",
+        ),
     ],
 )
 def test_what_is_no_text_is_refused_in_one_line(tmp_path: Path, files: dict[str, bytes], said: str) -> None:

@@ -140,9 +140,9 @@ def test_a_file_to_evaluate_on_is_all_val(write: Write) -> None:
         (
             "f.csv",
             TABLE.encode() + b"caf\xe9,pos\n",
-            "line 6: byte 0xe9" + UTF8,
+            "line 6, byte 69: 0xe9" + UTF8,
         ),
-        ("f.csv", TABLE.encode("utf-16"), "line 1: byte 0xff" + UTF8),
+        ("f.csv", TABLE.encode("utf-16"), "line 1, byte 0: 0xff" + UTF8.replace("cp1252", "utf-16")),
         ("f.csv", "", "the file is empty; expected one labelled text a line"),
         ("f.csv", "text,label\n", "the file is empty; expected one labelled text a line"),
         ("f.jsonl", "\n\n", "the file is empty; expected one labelled text a line"),

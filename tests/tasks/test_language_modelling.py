@@ -105,7 +105,7 @@ def test_a_model_that_may_remember_is_better_than_chance_and_than_itself_with_th
 
 def test_metrics_are_those_of_the_definition(trained: Trained) -> None:
     _, data, _, model = trained
-    ids = torch.from_numpy(join(data.whole["val"])).long()
+    ids = torch.from_numpy(join(data.whole["val"]).astype(np.int64))
     with torch.inference_mode():
         logs = model.log_probabilities(model(ids[:-1, None]).features[:, 0])
     nats = -logs.gather(1, ids[1:, None]).mean().item()
