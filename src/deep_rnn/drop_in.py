@@ -19,12 +19,15 @@ from deep_rnn import torch_calls
 from deep_rnn.episodes import cut
 from deep_rnn.inputs import checked_lengths, checked_starts
 from deep_rnn.kernels.sequence import mask_padding
+from deep_rnn.kernels.tracing import in_graph
+from deep_rnn.packing import pack_like, unpack
 
 
 def on_our_kernels(forward: Any) -> Any:
     """torch.nn's own ``forward`` with our functions in the place of ``torch._VF``: its checks, its order of things, its
     words for what is wrong, in whatever version of torch is installed."""
     names = {**vars(torchs), "_VF": torch_calls.Functions}
+    del names["__name__"]  # by which torch.compile would look for torch's _VF
     return FunctionType(forward.__code__, names, forward.__name__, forward.__defaults__, forward.__closure__)
 
 
@@ -88,10 +91,16 @@ class DropInLayer(DropIn):
         if isinstance(input, Proxy):
             return self.traced(input, hx, lengths, starts)
         if lengths is None and starts is None:
-            return self.torchs_forward(input, hx)
+            return self.forward_packed(input, hx) if is_packed_in_graph(input) else self.torchs_forward(input, hx)
         if isinstance(input, PackedSequence) or input.dim() != 3:
             raise ValueError("lengths and starts are for a padded batch of sequences: a tensor of 3 dimensions")
         return self.forward_padded(input, hx, lengths, starts)
+
+    def forward_packed(self, input: PackedSequence, hx: Any) -> Any:
+        """``forward`` in a graph, where torch's own would ask the data for the number of sequences."""
+        x, lengths = unpack(input)
+        output, ended = self.forward_padded(x.transpose(0, 1) if self.batch_first else x, hx, lengths, None)
+        return pack_like(output.transpose(0, 1) if self.batch_first else output, input), ended
 
     def forward_padded(self, input: Tensor, hx: Any, lengths: Any, starts: Tensor | None) -> Any:
         """``forward`` with lengths or starts."""
@@ -133,6 +142,11 @@ class DropInLayer(DropIn):
         is_empty = (lengths == 0).to(x.device)[:, None]
         last = last if isinstance(last, tuple) else (last,)
         return output, tuple(torch.where(is_empty, before, after) for before, after in zip(first, last, strict=True))
+
+
+def is_packed_in_graph(input: Any) -> bool:
+    """Whether a packed batch enters a graph: of sequences that were sorted, whose number is a shape then."""
+    return in_graph() and isinstance(input, PackedSequence) and input.sorted_indices is not None
 
 
 def zeros(module: Any, x: Tensor) -> tuple[Tensor, ...]:

@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 
 from deep_rnn.cells import CELLS, Cell
 from deep_rnn.kernels import fused, twice
+from deep_rnn.packing import lengths_of, packed_data, padded
 
 KERNELS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
 TORCHS: dict[str, Any] = {
@@ -156,19 +157,18 @@ def packed(mode: str, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
     """A call over a PackedSequence's data [sum of lengths, I], as a padded batch: rows lie sorted by length."""
     data, batch_sizes, hx, weights, bias, layers, dropout, training, both = args
     states = hx if mode == "LSTM" else (hx,)
-    steps, batch = len(batch_sizes), int(batch_sizes[0])
+    steps, batch = len(batch_sizes), states[0].shape[1]
     asked = Asked(mode, data, states, weights, bias, layers, dropout, training, both)
     if why_torch(asked) is not None:
         return TORCHS[mode](*args)
     drawn = draw(asked)
-    if int(batch_sizes[-1]) == batch:
+    if len(data) == steps * batch:
         x, between = data.unflatten(0, (steps, batch)), [mask.unflatten(0, (steps, batch)) for mask in drawn]
         output, *ended = run(asked._replace(x=x), None, between)
         return output.flatten(0, 1), *ended
-    x, lengths = torch._VF._pad_packed_sequence(data, batch_sizes, False, 0.0, steps)
-    between = [torch._VF._pad_packed_sequence(mask, batch_sizes, False, 0.0, steps)[0] for mask in drawn]
-    output, *ended = run(asked._replace(x=x), lengths, between)
-    return torch._VF._pack_padded_sequence(output, lengths, False)[0], *ended
+    x, *between = [padded(one, batch_sizes, batch) for one in (data, *drawn)]
+    output, *ended = run(asked._replace(x=x), lengths_of(batch_sizes, batch), between)
+    return packed_data(output, batch_sizes, len(data)), *ended
 
 
 def starts_slower(mode: str, hidden: int) -> bool:

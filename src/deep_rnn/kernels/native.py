@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 
 from deep_rnn.kernels.call import NO_STARTS, Call, Result, altered
 from deep_rnn.kernels.sequence import last_valid, mask_padding, reverse_valid, valid_steps
-from deep_rnn.kernels.tracing import under_vmap
+from deep_rnn.kernels.tracing import in_graph, under_vmap
 
 SATURATED = 1e4  # a gate pre-activation at which sigmoid is exactly 0 or 1 in every dtype, and finite in half precision
 PADDING_GATES: dict[str, tuple[float, ...]] = {  # pre-activations that hold the state still, per gate
@@ -44,6 +44,8 @@ def why_not(call: Call) -> str | None:
         return "torch.nn stacks layers of one cell, width and bias only"
     if len(call.layers) > 1 and call.lengths is not None:
         return "variable lengths run layer by layer"
+    if len(call.layers) > 1 and call.dropout and call.training and in_graph():
+        return "in a graph torch's layers lose the dropout between them, so they run layer by layer"
     if call.starts is not None:
         return NO_STARTS
     if any(call.zoneout):
@@ -100,6 +102,9 @@ def call_torch(call: Call, input_column: Tensor | None = None) -> Result:
     with torch.autocast(call.x.device.type, enabled=torch.is_autocast_enabled(call.x.device.type) and call.x.is_cuda):
         x = call.x if call.x.is_cuda else call.x.to(weights[0].dtype)  # ATen's CPU layers want one dtype throughout
         if mode == "LSTM":
+            if in_graph() and torch.is_grad_enabled() and not x.requires_grad:
+                # Tracing takes an x without gradients for inference, and an operator that has no derivative in a graph.
+                x = x + weights[0][:0].sum()
             output, *ended = torch._VF.lstm(x, fields, weights, *options)
         else:
             layer = {"GRU": torch._VF.gru, "RNN_TANH": torch._VF.rnn_tanh, "RNN_RELU": torch._VF.rnn_relu}[mode]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from deep_rnn.kernels.call import Call
+from deep_rnn.kernels.tracing import in_graph
 
 Zones = tuple[Tensor | None, ...]  # per field of the state which units keep their old value; None: none do
 
@@ -33,6 +34,8 @@ def uniform(like: Tensor, time: int, batch: int, features: int) -> Tensor:
     Four come from every number of 64 bits: with a number for each, drawing took a third of a small stack's forward and
     backward.
     """
+    if in_graph():  # which draws with its own generator, and knows no `random_`
+        return torch.randint(-(2**15), 2**15, (time, batch, features), dtype=torch.int16, device=like.device)
     words = like.new_empty(time, -(-batch * features // 4), dtype=torch.int64).random_(-(2**63), None)
     return words.view(torch.int16)[:, : batch * features].unflatten(1, (batch, features))
 
