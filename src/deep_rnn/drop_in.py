@@ -19,7 +19,7 @@ from deep_rnn import torch_calls
 from deep_rnn.episodes import cut
 from deep_rnn.inputs import checked_lengths, checked_starts
 from deep_rnn.kernels.sequence import mask_padding
-from deep_rnn.kernels.tracing import in_graph
+from deep_rnn.kernels.tracing import in_graph, is_shape_only
 from deep_rnn.packing import pack_like, unpack
 
 
@@ -134,6 +134,9 @@ class DropInLayer(DropIn):
         asked = asked_of(self, x, first)
         if torch_calls.why_torch(asked) is None:
             output, *ended = torch_calls.run(asked, lengths)
+            return output, tuple(ended)
+        if is_shape_only(x):  # nothing to pack by
+            output, *ended = torch_calls.by_torch(asked)
             return output, tuple(ended)
         lengths = torch.full((x.shape[1],), x.shape[0]) if lengths is None else lengths
         packed = pack_padded_sequence(x, lengths.clamp(min=1).cpu(), enforce_sorted=False)  # refuses lengths of 0

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deep_rnn.kernels.tracing import in_graph, under_vmap
+from deep_rnn.kernels.tracing import in_graph, is_shape_only, under_vmap
 
 
 def checked_flag(name: str, value: Any) -> bool:
@@ -86,5 +86,6 @@ def checked_starts(starts: Any, x: Tensor, batch_first: bool = False) -> Tensor:
 
 
 def can_look(values: Tensor) -> bool:
-    """Whether values can be read without waiting for a GPU or breaking a traced graph or a mapped function."""
-    return values.device.type == "cpu" and values.numel() > 0 and not in_graph() and not under_vmap()
+    """Whether there are values that can be read without waiting for a GPU or breaking a graph or a mapped function."""
+    on_host = values.device.type == "cpu" and values.numel() > 0
+    return on_host and not in_graph() and not under_vmap() and not is_shape_only(values)

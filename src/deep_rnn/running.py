@@ -12,7 +12,7 @@ from deep_rnn.episodes import Episodes, begin_inside, cut
 from deep_rnn.inputs import checked_input, checked_lengths, weights_dtype
 from deep_rnn.kernels import BACKENDS, Call, unroll
 from deep_rnn.kernels.sequence import begin_anew, mask_padding, reverse_valid
-from deep_rnn.kernels.tracing import in_graph, under_vmap
+from deep_rnn.kernels.tracing import in_graph, is_shape_only, under_vmap
 from deep_rnn.layer import merge_directions
 
 StackNoise = tuple[Any, ...]  # one LayerNoise a layer; a pair of such tuples for a stack that runs both ways as a whole
@@ -46,7 +46,8 @@ def run(
     lengths = checked_lengths(lengths, checked_input(x, rnn.input_size, rnn.batch_first, weights_dtype(rnn)))
     if starts is None or starts.numel() == 0:
         return run_stacks(rnn, x, state, lengths, noise, layer_by_layer)
-    if rnn.backend in ("loop", "scan") or in_graph() or under_vmap() or torch.jit.is_tracing():
+    untold = in_graph() or under_vmap() or torch.jit.is_tracing() or is_shape_only(starts)
+    if rnn.backend in ("loop", "scan") or untold:
         return run_stacks(rnn, x, state, lengths, noise, layer_by_layer, starts)
     if begin_inside(starts):
         return run_episodes(rnn, x, state, cut(starts, lengths), noise, layer_by_layer)

@@ -114,6 +114,13 @@ def run(asked: Asked, lengths: Tensor | None = None, between: Sequence[Tensor] |
     return output, *(joined(ended[k::count]) for k in range(count))
 
 
+def by_torch(asked: Asked) -> tuple[Tensor, ...]:
+    """A call by torch's own function, as ``run`` gives it, over whole sequences."""
+    mode, x, hx, weights, bias, layers, dropout, training, both = asked
+    states = hx if mode == "LSTM" else hx[0]
+    return tuple(TORCHS[mode](x, states, weights, bias, layers, dropout, training, both, False))
+
+
 def draw(asked: Asked) -> list[Tensor]:
     """Masks of dropout [..., D*H] between the layers, laid out as x [..., I] is: as many numbers as torch.nn draws."""
     if not (asked.training and asked.dropout):

@@ -6,6 +6,7 @@ the backward direction reads a copy whose valid parts are reversed, and one more
 drives the gates to where the state stays as it is (or, for relu, small).
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -99,7 +100,7 @@ def call_torch(call: Call, input_column: Tensor | None = None) -> Result:
     fields = [torch.stack(values) for values in zip(*(state for layer in call.states for state in layer), strict=True)]
     mode, directions = cells[0].native_mode, len(call.layers[0])
     options = (cells[0].bias, len(call.layers), call.dropout, call.training, directions == 2, False)
-    with torch.autocast(call.x.device.type, enabled=torch.is_autocast_enabled(call.x.device.type) and call.x.is_cuda):
+    with full_precision(call.x.device.type):
         x = call.x if call.x.is_cuda else call.x.to(weights[0].dtype)  # ATen's CPU layers want one dtype throughout
         if mode == "LSTM":
             if in_graph() and torch.is_grad_enabled() and not x.requires_grad:
@@ -113,6 +114,13 @@ def call_torch(call: Call, input_column: Tensor | None = None) -> Result:
     states = [kind(*values) for kind, *values in zip(kinds, *ended, strict=True)]
     pairs = tuple(tuple(states[k : k + directions]) for k in range(0, len(states), directions))
     return Result(output, pairs)
+
+
+def full_precision(device: str) -> AbstractContextManager[Any]:
+    """Autocast off, except on CUDA, whose layers know it, and where there is none (on the meta device)."""
+    if device == "cuda" or not torch.amp.is_autocast_available(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def flat_weights(cell: Any, noise: Any) -> list[Tensor]:

@@ -1,7 +1,9 @@
-"""What happens to the code that runs: whether it is traced into a graph, or mapped by torch.func."""
+"""What happens to the code that runs: traced into a graph, mapped by torch.func, or run on shapes alone."""
 
 import torch
+from torch import Tensor
 from torch._C._functorch import TransformType, get_interpreter_stack
+from torch._subclasses.fake_tensor import FakeTensor
 
 
 def in_graph() -> bool:
@@ -17,3 +19,8 @@ def under_vmap() -> bool:
 def transformed() -> bool:
     """Whether any transform of torch.func is at work on this code."""
     return not in_graph() and bool(get_interpreter_stack())
+
+
+def is_shape_only(tensor: Tensor) -> bool:
+    """Whether a tensor has no values: it is on the meta device, or one of FakeTensorMode's."""
+    return tensor.is_meta or isinstance(tensor, FakeTensor)
