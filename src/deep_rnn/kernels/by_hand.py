@@ -114,7 +114,7 @@ class Back:
             through = torch.mm(d_products, self.weight).mul_(self.masks[t])
             d_h.add_(through) if add else d_h.copy_(through)
         elif add:
-            d_h.addmm_(d_products, self.weight)
+            torch.addmm(d_h, d_products, self.weight, out=d_h)  # addmm_, which flop_counter does not know
         else:
             torch.mm(d_products, self.weight, out=d_h)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from deep_rnn.kernels import build, twice
+from deep_rnn.kernels import build, flops, twice
 from deep_rnn.kernels.tracing import in_graph, transformed
 
 TORCH_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of the weights of torch.nn's cells
@@ -40,6 +40,7 @@ def _load() -> str | None:
         torch.library.register_vmap("deep_rnn::unroll", vmap_rule("unroll", weights_at=3))
         torch.library.register_vmap("deep_rnn::unroll_backward", vmap_rule("unroll_backward", weights_at=5))
         torch.library.impl("deep_rnn::unroll_twice", "CompositeImplicitAutograd", twice.unroll_twice)
+        flops.register()
     return reason
 
 
