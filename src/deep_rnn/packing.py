@@ -1,7 +1,7 @@
 """PackedSequence in and out, by index arithmetic: one gather each way, which torch.compile takes into its graph.
 
-torch.nn.utils.rnn's own functions cannot be traced, and copy step by step: of 100 steps of 64 sequences, unpacking with
-its gradient takes them six times as long.
+torch.nn.utils.rnn's own functions cannot be traced, and copy step by step: unpacking 100 steps of 64 sequences of 128
+features takes them five times as long with its gradient.
 """
 
 import torch

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn import functional as F
 
 from deep_rnn.cells import CELLS, Cell
 from deep_rnn.kernels import fused, twice
+from deep_rnn.kernels.tracing import in_graph
 from deep_rnn.packing import lengths_of, packed_data, padded
 
 KERNELS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
@@ -150,14 +152,34 @@ def call(mode: str, *args: Any) -> tuple[Tensor, ...]:
         return packed(mode, args)
     x, hx, weights, bias, layers, dropout, training, both, batch_first = args
     if is_traced() or is_tiny(mode, x.shape[1 if batch_first else 0] * layers, weights[1].shape[-1]):
-        return TORCHS[mode](*args)
+        return torchs(mode, args)
     states = hx if mode == "LSTM" else (hx,)
     time_major = x.transpose(0, 1) if batch_first else x
     asked = Asked(mode, time_major, states, weights, bias, layers, dropout, training, both)
     if why_torch(asked) is not None:
-        return TORCHS[mode](*args)
+        return torchs(mode, args)
     output, *ended = run(asked)
     return output.transpose(0, 1) if batch_first else output, *ended
+
+
+def torchs(mode: str, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """A call by torch's own function, padded or packed.
+
+    Traced into a graph it would lose the dropout between its layers, in silence: they run one after another there.
+    """
+    at = 2 if isinstance(args[3], list) else 1  # where the states are
+    hx, weights, bias, layers, dropout, training = args[at : at + 6]
+    if not (in_graph() and training and dropout and layers > 1):
+        return TORCHS[mode](*args)
+    x, ended = args[0], []
+    fields = [field.chunk(layers) for field in (hx if mode == "LSTM" else (hx,))]
+    each = len(weights) // layers
+    for layer, first in enumerate(zip(*fields, strict=True)):
+        own, states = weights[layer * each : (layer + 1) * each], first if mode == "LSTM" else first[0]
+        x = F.dropout(x, dropout) if layer else x
+        x, *last = TORCHS[mode](x, *args[1:at], states, own, bias, 1, 0.0, training, *args[at + 6 :])
+        ended.append(last)
+    return x, *map(torch.cat, zip(*ended, strict=True))
 
 
 def packed(mode: str, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
@@ -167,7 +189,7 @@ def packed(mode: str, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
     steps, batch = len(batch_sizes), states[0].shape[1]
     asked = Asked(mode, data, states, weights, bias, layers, dropout, training, both)
     if why_torch(asked) is not None:
-        return TORCHS[mode](*args)
+        return torchs(mode, args)
     drawn = draw(asked)
     if len(data) == steps * batch:
         x, between = data.unflatten(0, (steps, batch)), [mask.unflatten(0, (steps, batch)) for mask in drawn]

@@ -134,6 +134,17 @@ def test_drop_in_layers_compile_beside_the_graph_as_torchs_do(form):
         torch.testing.assert_close(output, again.data if form == "packed" else again)
 
 
+@pytest.mark.parametrize("form", ["plain", "packed"])
+def test_what_goes_to_torchs_own_function_keeps_its_dropout_in_a_graph(form):
+    torch.manual_seed(0)
+    layer = deep_rnn.LSTM(INPUT, HIDDEN, 3, dropout=1.0, proj_size=2, bidirectional=True, dtype=torch.double)
+    x = torch.randn(TIME, BATCH, INPUT, dtype=torch.double)
+    given = packed(x) if form == "packed" else x
+    found, expected = torch.compile(layer, backend="aot_eager")(given), layer(given)
+    floats = [[one for one in tree_leaves(results) if one.is_floating_point()] for results in (found, expected)]
+    torch.testing.assert_close(*floats)
+
+
 @pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell"])
 def test_drop_in_cells_compile_whole(kind):
     cell = getattr(deep_rnn, kind)(INPUT, HIDDEN, dtype=torch.double)
