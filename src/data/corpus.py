@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.split import holdout_indices, stratified_indices
+from src.data.split import holdout_indices, iterative_indices, stratified_indices
 from src.data.stored import StoredText
 
 
@@ -66,7 +66,9 @@ class Examples:
 
     def hold_out(self, share: float, seed: int, stratify: bool = False) -> tuple["Examples", "Examples"]:
         """Shuffle, and return (what to train on, the last ``share``), of each class with ``stratify``."""
-        if stratify:
+        if stratify and isinstance(self.labels[0], tuple):
+            train, held_out = iterative_indices(self.labels, share, seed)
+        elif stratify:
             train, held_out = stratified_indices(self.labels, share, seed)
         else:
             train, held_out = holdout_indices(len(self.texts), share, seed)

@@ -147,3 +147,49 @@ def stratified_indices(labels: Sequence[int], share: float, seed: int) -> tuple[
     is_held = np.zeros(len(labels), dtype=bool)
     is_held[by_class[place_in_class >= np.repeat(counts_C - held_C, counts_C)]] = True
     return order[~is_held[order]], order[is_held[order]]
+
+
+def iterative_indices(
+    labels: Sequence[Sequence[int]], share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """As `stratified_indices`, of examples with any number of labels each, by iterative stratification.
+
+    Sechidis, Tsoumakas & Vlahavas 2011, "On the stratification of multi-label data": again and again the label of which
+    the fewest examples are left is dealt out, each of its examples to the part that lacks more of the label; where both
+    lack as many, to the one that lacks more examples. Those without labels come last and fill up the parts. Of a label
+    with two examples one is to be held out and one to be trained on, unless that would be asked for too many labels.
+    About as many are held out in all as the share says, and always one.
+    """
+    count = len(labels)
+    if count < 2:
+        return holdout_indices(count, share, seed)
+    order = np.random.default_rng(seed).permutation(count)
+    counts_C = np.bincount(np.array([label for own in labels for label in own], dtype=np.int64))
+    total = min(max(round(count * share), 1), count - 1)
+    wanted_C = counts_C * share
+    if (counts_C > 1).sum() <= total / 2:
+        wanted_C = np.where(counts_C > 1, np.clip(wanted_C, 1, counts_C - 1), wanted_C)
+    lacking = [(counts_C - wanted_C).tolist(), wanted_C.tolist()]  # of each label to train on, and to hold out
+    room = [count - total, total]
+    of_label = [list[int]() for _ in counts_C]
+    for example in order.tolist():
+        for label in labels[example]:
+            of_label[label].append(example)
+    part_N, left_C = np.full(count, -1), counts_C.astype(float)
+    while (left_C > 0).any():
+        rarest = int(np.where(left_C > 0, left_C, np.inf).argmin())
+        for example in of_label[rarest]:
+            if part_N[example] >= 0:
+                continue
+            part = int((lacking[1][rarest], room[1]) > (lacking[0][rarest], room[0]))
+            part_N[example] = part
+            room[part] -= 1
+            for label in labels[example]:
+                lacking[part][label] -= 1
+                left_C[label] -= 1
+    bare = order[part_N[order] < 0]
+    held = min(max(room[1], 0), len(bare))
+    part_N[bare[: len(bare) - held]], part_N[bare[len(bare) - held :]] = 0, 1
+    if len(set(part_N)) == 1:
+        part_N[order[-1]] = 1 - part_N[order[-1]]
+    return order[part_N[order] == 0], order[part_N[order] == 1]

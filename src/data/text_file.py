@@ -66,8 +66,9 @@ class TextFileSource:
             raise RequestError(f"{options.path}: every label is {names[0]!r}; telling classes apart takes two of them")
         if fit and "val" not in splits:
             count = len(splits["train"].texts)
-            stratify = options.stratify and not options.several_labels
-            splits["train"], splits["val"] = splits["train"].hold_out(options.holdout, self.split_seed, stratify)
+            splits["train"], splits["val"] = splits["train"].hold_out(
+                options.holdout, self.split_seed, options.stratify
+            )
             few = count < 2 if options.several_labels else len(set(splits["train"].labels)) < 2
             if few:
                 raise RequestError(

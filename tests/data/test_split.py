@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.data.split import UNKNOWN_LABEL, EncodedSplit, holdout_indices, stratified_indices
+from src.data.split import UNKNOWN_LABEL, EncodedSplit, holdout_indices, iterative_indices, stratified_indices
 
 sequences = st.lists(st.lists(st.integers(0, 9999), min_size=1, max_size=12), max_size=20)
 
@@ -95,3 +95,42 @@ def test_stratified_holdout_follows_from_the_seed_and_is_shuffled() -> None:
 def test_stratified_holdout_of_classes_of_one_example_each_is_the_plain_one() -> None:
     for found, plain in zip(stratified_indices(range(10), 0.2, 0), holdout_indices(10, 0.2, 0), strict=True):
         assert found.tolist() == plain.tolist()
+
+
+several = st.lists(st.frozensets(st.integers(0, 5), max_size=4).map(sorted).map(tuple), min_size=2, max_size=120)
+
+
+@given(several, st.floats(0.05, 0.95), st.integers(0, 3))
+def test_iterative_parts_are_disjoint_and_complete_and_not_empty(
+    labels: list[tuple[int, ...]], share: float, seed: int
+) -> None:
+    train, held_out = iterative_indices(labels, share, seed)
+    assert sorted([*train, *held_out]) == list(range(len(labels)))
+    assert len(train) and len(held_out)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_iterative_holdout_has_its_share_of_common_and_rare_labels_under_every_seed(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    has_NC = rng.random((1000, 5)) < [0.5, 0.2, 0.1, 0.02, 0]
+    has_NC[rng.choice(1000, 2, replace=False), 4] = True
+    labels = [tuple(np.flatnonzero(own).tolist()) for own in has_NC]
+    train, held_out = iterative_indices(labels, 0.2, seed)
+    counts_C = has_NC.sum(0)
+    assert np.abs(has_NC[held_out].sum(0) - 0.2 * counts_C).max() <= 1
+    assert has_NC[held_out][:, 4].sum() == has_NC[train][:, 4].sum() == 1
+    assert abs(len(held_out) - 200) <= 2
+
+
+def test_iterative_holdout_follows_from_the_seed_and_is_shuffled() -> None:
+    labels = [(0,), (0, 1), ()] * 30
+    first, again, other = (iterative_indices(labels, 0.2, seed)[1].tolist() for seed in (0, 0, 1))
+    assert first == again != other
+    assert first != sorted(first)
+
+
+def test_iterative_holdout_of_one_label_each_is_stratified() -> None:
+    labels = np.repeat([0, 1, 2, 3], [400, 100, 5, 2])
+    train, held_out = iterative_indices([(label,) for label in labels.tolist()], 0.2, 0)
+    assert np.bincount(labels[held_out]).tolist() == [80, 20, 1, 1]
+    assert len(train) == len(labels) - len(held_out)

@@ -1,6 +1,7 @@
 """Own files: what works, and one clear line for everything that is wrong with them."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -201,6 +202,16 @@ def test_a_rare_class_is_held_out_in_its_share_by_default(write: Write) -> None:
         assert [split.labels.count(1) for split in corpus.splits.values()] == [4, 1]
 
 
+def test_a_rare_one_of_several_labels_is_held_out_in_its_share(write: Write) -> None:
+    path = write("f.csv", "text,label\n" + "a film,common|usual\n" * 100 + "a film,\n" * 95 + "a film,rare|usual\n" * 5)
+    how = {"path": path, "stratify": True, "label_separator": "|"}
+    for seed in range(10):
+        corpus = TextFileSource(make_options("text_file", **how), seed).read(fit=True)
+        found = [[sum(label in own for own in split.labels) for label in range(3)] for split in corpus.splits.values()]
+        assert found == [[80, 4, 84], [20, 1, 21]]
+        assert [len(split.texts) for split in corpus.splits.values()] == [160, 40]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "how"),
     [
@@ -272,3 +283,16 @@ def test_options_that_mean_nothing_are_refused(wrong: str) -> None:
 def test_a_delimiter_is_taken_as_typed(typed: str) -> None:
     options = compose_config(composed("data=text_file", "data.path=x.csv", *take_verbatim([f"data.delimiter={typed}"])))
     assert options.data.delimiter == {"tab": "\t", "\\t": "\t"}.get(typed, typed)
+
+
+def test_a_table_is_held_in_less_than_twice_its_own_size(write: Write) -> None:
+    lines = (f"a film of {number} letters \U0001f600,{('pos', 'neg')[number % 2]}\n" for number in range(20_000))
+    path = write("f.csv", "text,label\n" + "".join(lines))
+    tracemalloc.start()
+    try:
+        corpus = read(path, stratify=True)
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(corpus.splits["val"].texts) == 4000
+    assert held < 2 * Path(path).stat().st_size and peak < 4 * Path(path).stat().st_size
