@@ -1,8 +1,8 @@
 """What reading a large text costs: ``python scripts/text_cost.py`` prints a table for texts of 10 MB, 100 MB and 1 GB.
 
 The words are drawn from IMDb's reviews as often as they stand there, by a fixed seed. Each text is read in a process of
-its own, whose memory is that of all its processes together, looked at twenty times a second; what they share counts
-once for each. Needs Linux, and three times the largest size on the disk for a while.
+its own, whose memory is that of all its processes together, looked at twenty times a second. Needs
+Linux, and three times the largest size on the disk for a while.
 """
 
 import argparse
@@ -80,13 +80,14 @@ def processor_seconds() -> float:
 
 
 def memory(pid: int) -> int:
-    """Resident bytes of a process and of all that it has started."""
+    """Resident bytes of a process and of all that it has started; what they share counts once (Pss)."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:  # it has just ended
         return 0
-    return pages * os.sysconf("SC_PAGE_SIZE") + sum(memory(int(child)) for child in children)
+    own = next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+    return own * 1024 + sum(memory(int(child)) for child in children)
 
 
 def watched(data: str, path: Path, tokenizer: str) -> tuple[dict[str, float], int]:
