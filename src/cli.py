@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from src import processes
 from src.arguments import prepare, typed_keys
 from src.config import Config, compose_config, read_config, with_keys
-from src.errors import RunError
+from src.errors import RunError, printable
 from src.failures import exit_code, explain
 
 
@@ -69,7 +69,7 @@ def open_door(main: Callable[[], Any], together: bool = False) -> NoReturn:
         if processes.speaks(line):
             if show_traceback or (code == 1 and not isinstance(error, RunError)):
                 traceback.print_exception(error)
-            print(f"error: {line}", file=sys.stderr, flush=True)
+            print(f"error: {printable(line)}", file=sys.stderr, flush=True)
         sys.exit(code)
     finally:
         processes.leave()

@@ -27,6 +27,11 @@ class InUseError(RequestError):
     """Another process is writing to the run."""
 
 
+def printable(line: str) -> str:
+    """A message as one line of visible letters: what was typed, and comes back in it, may hold any others."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+
+
 def chain(error: BaseException | None) -> Iterator[BaseException]:
     """An error, what it came from, what that came from, and so on."""
     while error is not None:

@@ -46,6 +46,7 @@ WRONG = [
     ("data=text_file", "data.path= is missing"),
     ("lr=It's", "lr=It's: Hydra cannot read this; quote the value for it"),
     ("--bogus", "unrecognized arguments: --bogus"),
+    ("data.length=a\nb\x1b[31m\u200b", r"data.length=a\nb\x1b[31m\u200b: Hydra cannot read this"),
     ("model=3", "model=3: no such model; known: "),
     ("+debug=-1e5", "debug=-1e5: no such debug; known: anomaly"),
     ("hydra.mode=MULTIRUN", "hydra.mode=MULTIRUN: -m is how many runs are asked for"),

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from src.errors import RequestError, RunError
+from src.errors import RequestError, RunError, printable
 
 
 def main(arguments: list[str]) -> int:
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
         write_tables(found, chosen.folder)
         draw(found, chosen.folder)
     except (RequestError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2 if isinstance(error, RequestError) else 1
     print(f"{chosen.folder / 'page.html'}", file=sys.stderr)
     return 0
