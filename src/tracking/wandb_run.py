@@ -86,8 +86,10 @@ class WandbRun:
 
         Some it may have already: the same numbers at the same step, which draw the same curve.
         """
-        if not self.was_killed or not lines:
-            return
+        if self.was_killed and lines:
+            _survive(lambda: self._send(lines))  # a line may be anybody's work
+
+    def _send(self, lines: Sequence[Mapping[str, Any]]) -> None:
         since = lines[-1]["time"] - LATE_SECONDS
         for line in lines:
             if line["time"] >= since:

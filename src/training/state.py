@@ -16,7 +16,7 @@ from src.tasks.base import Metrics, Task
 from src.tracking import Tracker
 from src.training.averaging import WeightAverage
 from src.training.batches import batches_of
-from src.training.checkpoint import as_tuples, damaged, fill, load_checkpoint, numbers, to_device
+from src.training.checkpoint import as_tuples, damaged, fill, load_checkpoint, load_weights, numbers, to_device
 from src.training.distributed import ALONE, World
 from src.training.finetuning import Unfreezing, levels_of
 from src.training.gradients import Updater
@@ -132,6 +132,8 @@ class TrainingState:
         if self.world.main:
             remove_leftovers(self.run_dir)
         if self.world.mains((self.run_dir / "last.ckpt").exists):
+            if self.world.main and (self.run_dir / "best.ckpt").exists():
+                load_weights(self.model, self.run_dir / "best.ckpt")  # needed at the end, too late to find it damaged
             self.load(self.run_dir / "last.ckpt")
         else:
             self.tracker.cut(0)
@@ -146,8 +148,10 @@ class TrainingState:
         state = self.world.mains(lambda: load_checkpoint(checkpoint))
         try:
             self._take(state)
+            lines = int(state["lines"])
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             raise damaged(checkpoint, error) from error
+        self.tracker.cut(lines)  # last: what cannot be taken up leaves metrics.jsonl as it was
 
     def _take(self, state: dict[str, Any]) -> None:
         fill(self.model, state["model"])
@@ -167,4 +171,3 @@ class TrainingState:
             self.epoch_metrics.load_state_dict(to_device(state["epoch_metrics"], self.device))
         self.world.take_rng(state["rng"], self.cfg.seed, self.position.step)
         self.diagnostics.rewind(self.position.step)
-        self.tracker.cut(state["lines"])  # last: what cannot be taken up leaves metrics.jsonl as it was

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import wandb
@@ -20,7 +21,7 @@ from src.choices import CONF
 from src.config import Config
 from src.errors import RequestError
 from src.tracking import Tracker, read_metrics
-from src.tracking.wandb_run import stable_id
+from src.tracking.wandb_run import WandbRun, stable_id
 from src.training.stopping import Position
 
 PATIENCE = 15
@@ -173,6 +174,16 @@ for step in range(1, 41):
     tracker.log({"train/loss": 1 / step}, Position(step=step, seconds=0.1 * step))
 os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+@pytest.mark.parametrize("line", [{}, {"time": "x", "step": 1}, [], 1])
+def test_a_line_that_cannot_be_sent_again_keeps_no_run_from_going_on(
+    line: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = object.__new__(WandbRun)
+    run.was_killed = True
+    run.send_again([line])
+    assert "W&B" in caplog.text
 
 
 def test_a_run_that_was_killed_has_all_its_steps_in_wandb_once_it_is_resumed(

@@ -82,6 +82,15 @@ def test_resuming_from_a_checkpoint_with_a_part_lost_or_of_another_kind_changes_
         shutil.copy(trained / "last.ckpt", run)
 
 
+def test_a_run_with_a_damaged_best_checkpoint_is_not_gone_on_with(trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    (run / "best.ckpt").write_bytes(b"no checkpoint")
+    before = {file.name: file.read_bytes() for file in run.iterdir() if file.name != "train.log"}
+    with pytest.raises(RequestError, match=r"best.ckpt: damaged"):
+        tiny.run(tiny.make_config(epochs=2, amp="bf16", trainer__average=0.5), run, resume=True)
+    assert {file.name: file.read_bytes() for file in run.iterdir() if file.name != "train.log"} == before
+
+
 def test_missing_checkpoint_and_other_versions_are_named(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no such checkpoint"):
         load_checkpoint(tmp_path / "best.ckpt")
