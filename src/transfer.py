@@ -13,7 +13,7 @@ from src.data.tokenizer import Tokenizer
 from src.errors import RequestError
 from src.modules.sequence import SequenceEncoder
 from src.restore import read_encoder
-from src.training.checkpoint import judged_weights, load_checkpoint
+from src.training.checkpoint import fill, judged_weights, load_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,8 @@ def start_from_run(folder: str, cfg: Config, model: Any, data: Data) -> None:
     check_holdout(folder, theirs, cfg)  # before the vocabulary, which another split changes too
     check_vocabulary(folder, read_encoder(folder).tokenizer, data.encoder.tokenizer)
     weights = judged_weights(load_checkpoint(Path(folder) / "best.ckpt"))
-    model.load_state_dict({name: value for name, value in weights.items() if shared(name)}, strict=False)
+    own = {name: value for name, value in model.state_dict().items() if not shared(name)}
+    fill(model, own | {name: value for name, value in weights.items() if shared(name)})
     pad = model.embedding.padding_idx if model.embedding is not None else None
     if model.embedding is not None and pad is not None:
         with torch.no_grad():

@@ -104,6 +104,21 @@ def test_a_run_that_does_not_fit_is_refused_by_the_name_of_what_differs(
     assert not (tmp_path / "classifier").exists()
 
 
+@pytest.mark.parametrize("change", ["another shape", "lost"])
+def test_a_checkpoint_of_another_model_than_its_configuration_says_is_refused(
+    typed: Typed, tmp_path: Path, pretrained: Path, change: str
+) -> None:
+    state = load_checkpoint(pretrained / "best.ckpt")
+    name = "rnn.layers.0.cells.0.weight_hh"
+    if change == "lost":
+        del state["model"][name]  # the layer would start as it was drawn, in silence
+    else:
+        state["model"][name] = torch.zeros(3)
+    torch.save(state, pretrained / "best.ckpt")
+    code, _, err = classify(typed, tmp_path, "epochs=1")
+    assert code == 2 and len(err.splitlines()) == 1 and "the checkpoint is of another model" in err and name in err
+
+
 def test_a_folder_that_is_no_run_is_refused(typed: Typed, tmp_path: Path) -> None:
     write_reviews(tmp_path / "reviews.csv")
     code, _, err = classify(typed, tmp_path)
