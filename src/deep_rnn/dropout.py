@@ -48,28 +48,28 @@ def weight_masks(cell: Cell, rate: float) -> Mapping[str, Tensor] | None:
     """A mask for each of the cell's recurrent weights (Merity et al. 2018)."""
     if rate == 0:
         return None
-    return {
-        name: F.dropout(torch.ones_like(getattr(cell, name), requires_grad=False), rate)
-        for name in cell.recurrent_weights
-    }
+    return {name: F.dropout(cell.like.new_ones(shape), rate) for name, shape in cell.recurrent_shapes.items()}
 
 
 def drop_weights(cell: Cell, noise: Noise) -> Noise:
     """The noise with each weight's mask turned into the weight as it stands now, entries dropped.
 
     Done anew in each forward call, so that noise handed from chunk to chunk follows the optimizer, and each chunk has
-    a graph of its own; the parameters themselves stay as they are.
+    a graph of its own; the parameters themselves stay as they are. Masks were drawn before the cell's hooks ran, which
+    may be what gives the weights their dtype.
     """
+    dtype = cell.like.dtype
+    state, candidate = (None if mask is None else mask.to(dtype) for mask in (noise.state, noise.candidate))
     if noise.weights is None:
-        return noise
-    return noise._replace(weights={name: getattr(cell, name) * mask for name, mask in noise.weights.items()})
+        return Noise(state, candidate)
+    return Noise(state, candidate, {name: getattr(cell, name) * mask.to(dtype) for name, mask in noise.weights.items()})
 
 
 def draw(cell: Cell, rates: Rates, batch_size: int) -> Noise:
     """The noise of one cell over one sequence."""
     return Noise(
-        mask(cell.weight_ih, (batch_size, cell.output_size), rates.recurrent),
-        mask(cell.weight_ih, (batch_size, cell.hidden_size), rates.candidate),
+        mask(cell.like, (batch_size, cell.output_size), rates.recurrent),
+        mask(cell.like, (batch_size, cell.hidden_size), rates.candidate),
         weight_masks(cell, rates.weight),
     )
 

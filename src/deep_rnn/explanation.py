@@ -6,15 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deep_rnn.hooks import why_called
 from deep_rnn.inputs import checked_input, checked_lengths, weights_dtype
 from deep_rnn.kernels import choose, pick
-from deep_rnn.running import beginnings, whole_call
+from deep_rnn.running import layers_of, noise_of, whole_call
 
 
 def explain(rnn: Any, x: Tensor | None = None, lengths: Tensor | Sequence[int] | None = None) -> str:
     """``DeepRNN.explain``: a line for each layer, or one where a backend runs them all in one call."""
     if x is None:
-        x = next(rnn.parameters()).new_zeros(10, 1, rnn.input_size)
+        x = rnn.layers[0].cell.like.new_zeros(10, 1, rnn.input_size)
     else:
         x = x.unsqueeze(1) if x.dim() == 2 else rnn.time_major(x)
     lengths = checked_lengths(lengths, checked_input(x, rnn.input_size, rnn.batch_first, weights_dtype(rnn)))
@@ -27,14 +28,18 @@ def explain(rnn: Any, x: Tensor | None = None, lengths: Tensor | Sequence[int] |
 
 def explain_layers(rnn: Any, x: Tensor, lengths: Tensor | None) -> str:
     """``explain`` for the layers of one stack."""
-    begun = beginnings(rnn, x.shape[1], None, None)
-    whole = whole_call(rnn, x, lengths, begun)
+    layers, called = layers_of(rnn), why_called(rnn)
+    noise = noise_of(rnn, layers, None, x.shape[1])
+    cells = tuple(layer.cells_with_weights() for layer in layers)
+    whole = None if called else whole_call(rnn, cells, x, None, lengths, noise)
     if whole is not None and rnn.num_layers > 1 and choose(whole, rnn.backend)[0] is not None:
         name, reason = pick(whole, rnn.backend)
         return f"layers 0-{rnn.num_layers - 1} in one call: {name} ({reason})"
-    lines = []
-    for index, (layer, one) in enumerate(zip(rnn.layers, begun, strict=True)):
+    lines = [f"layer by layer: {called}"] if called else []
+    for index, layer in enumerate(layers):
         below = x.new_empty(*x.shape[:2], layer.cell.input_size)
-        name, reason = pick(layer.call(below, one.states, lengths, one.noise, rnn.recompute), rnn.backend)
+        own = None if noise is None else noise[index]
+        call = layer.call(below, layer.initial_state(x.shape[1]), lengths, own, rnn.recompute)
+        name, reason = pick(call, rnn.backend)
         lines.append(f"layer {index}: {name} ({reason})")
     return "\n".join(lines)

@@ -29,8 +29,7 @@ def checked_input(x: Tensor, input_size: int, batch_first: bool, dtype: torch.dt
     Raises:
         ValueError: for any other shape or dtype.
     """
-    if x.dtype != dtype and not (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
-        raise ValueError(f"x must be {dtype} as the weights are, not {x.dtype}; x.to(dtype) or rnn.to(dtype) converts")
+    checked_dtype(x, dtype)
     if x.dim() != 3 or x.shape[-1] != input_size:
         layout = "[batch, time, input_size]" if batch_first else "[time, batch, input_size]"
         found = list((x.transpose(0, 1) if batch_first and x.dim() > 1 else x).shape)
@@ -38,11 +37,24 @@ def checked_input(x: Tensor, input_size: int, batch_first: bool, dtype: torch.dt
     return x
 
 
+def checked_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x itself, after a look at its dtype.
+
+    Args:
+        dtype: of the weights, which x must have too, unless autocast is on: then x is of any floating dtype.
+    Raises:
+        ValueError: for any other.
+    """
+    if x.dtype != dtype and not (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
+        raise ValueError(f"x must be {dtype} as the weights are, not {x.dtype}; x.to(dtype) or rnn.to(dtype) converts")
+    return x
+
+
 def weights_dtype(rnn: Any) -> torch.dtype:
     """The dtype of a stack's weights, without computing one that is made from others."""
     cell = rnn._modules["layers"]._modules["0"]._modules["cells"]._modules["0"]  # by attributes and indices it is 4 us
     weight = cell._parameters.get("weight_ih")
-    return (next(cell.parameters()) if weight is None else weight).dtype
+    return (cell.like if weight is None else weight).dtype
 
 
 def checked_lengths(lengths: Tensor | Sequence[int] | None, x: Tensor) -> Tensor | None:

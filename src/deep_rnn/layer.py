@@ -8,7 +8,11 @@ from torch import Tensor, nn
 
 from deep_rnn.cells import Cell, Noise
 from deep_rnn.dropout import LayerNoise, Rates, draw, drop_weights, mask
-from deep_rnn.kernels import Call
+from deep_rnn.hooks import must_be_called
+from deep_rnn.inputs import checked_dtype
+from deep_rnn.kernels import Call, unroll
+from deep_rnn.kernels.sequence import reverse_valid, turned_starts
+from deep_rnn.kernels.stand_in import with_weights_made
 from deep_rnn.naming import check_name
 
 NO_RATES = Rates()
@@ -54,7 +58,12 @@ class Layer(nn.Module):
     @property
     def cell(self) -> Any:
         """The forward cell, which speaks for both."""
-        return self.cells[0]
+        return self._modules["cells"]._modules["0"]  # type: ignore[union-attr]
+
+    @property
+    def directions(self) -> tuple[Any, ...]:
+        """The cells: of the forward direction, and of the backward one where there is one."""
+        return tuple(self._modules["cells"]._modules.values())  # type: ignore[union-attr]
 
     @property
     def output_size(self) -> int:
@@ -68,16 +77,98 @@ class Layer(nn.Module):
 
     def initial_state(self, batch_size: int) -> tuple[Any, ...]:
         """The state of each direction before its first step."""
-        states = tuple([cell.initial_state(batch_size) for cell in self.cells])
-        if not self.learns_state:
-            return states
+        if self.learns_state:
+            return self.learned_state(batch_size)
+        return tuple([cell.initial_state(batch_size) for cell in self.directions])
+
+    def learned_state(self, batch_size: int) -> tuple[Any, ...]:
+        """``initial_state`` where it is learned."""
         learned = iter(self.first_state)
-        return tuple(type(s)(*(next(learned).expand(batch_size, -1) for _ in s)) for s in states)
+        return tuple(
+            cell.State(*(next(learned).expand(batch_size, -1) for _ in cell.state_sizes)) for cell in self.cells
+        )
 
     def draw_noise(self, batch_size: int) -> LayerNoise:
         """Masks for one sequence."""
-        output = mask(self.cell.weight_ih, (batch_size, self.output_size), self.rates.dropout) if self.locked else None
-        return LayerNoise(tuple(draw(cell, self.rates, batch_size) for cell in self.cells), output)
+        output = mask(self.cell.like, (batch_size, self.output_size), self.rates.dropout) if self.locked else None
+        return LayerNoise(tuple(draw(cell, self.rates, batch_size) for cell in self.directions), output)
+
+    # --- the call -----------------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        x: Tensor,
+        states: tuple[Any, ...] | None = None,
+        *,
+        lengths: Tensor | None = None,
+        noise: LayerNoise | None = None,
+        starts: Tensor | None = None,
+        recompute: int | None = None,
+        backend: str = "auto",
+        cells: tuple[Any, ...] | None = None,
+    ) -> tuple[Tensor, tuple[Any, ...]]:
+        """This layer over a batch of sequences, x [T, B, I].
+
+        Args:
+            states: of each direction before its first step; None: ``initial_state``.
+            lengths, noise, starts, recompute, backend: see ``DeepRNN``; noise is this layer's.
+            cells: ``cells_with_weights``, where no hook has been able to change them since they were made.
+        Returns:
+            The output [T, B, output_size] and the state that each direction ended in.
+        """
+        options: dict[str, Any] = {"lengths": lengths, "noise": noise, "starts": starts, "recompute": recompute}
+        if not any(map(must_be_called, self.directions)):
+            x = checked_dtype(x, self.cell.like.dtype)
+            states = self.initial_state(x.shape[1]) if states is None else states
+            result = unroll(self.call(x, states, **options, cells=cells), backend)
+            return self.merged(result.output), result.states[0]
+        if states is None:
+            states = self.learned_state(x.shape[1]) if self.learns_state else (None,) * len(self.cells)
+        ended = [self.call_cell(place, x, state, backend, **options) for place, state in enumerate(states)]
+        outputs, after = zip(*ended, strict=True)
+        return outputs[0] if len(outputs) == 1 else merge_directions(outputs, self.merge), after
+
+    def call_cell(
+        self,
+        direction: int,
+        x: Tensor,
+        state: Any,
+        backend: str,
+        lengths: Tensor | None,
+        noise: LayerNoise | None,
+        starts: Tensor | None,
+        recompute: int | None,
+    ) -> tuple[Tensor, Any]:
+        """One direction by calling its cell as a module: nothing of its weights is read before its hooks have run."""
+
+        def one_way(cell: Cell, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+            x, begins = checked_dtype(x, cell.like.dtype), starts
+            if direction:
+                x, begins = reverse_valid(x, lengths), turned_starts(starts, lengths)
+            call = Call(
+                layers=((cell,),),
+                x=x,
+                states=((state,),),
+                lengths=lengths,
+                zoneout=self.zoneout,
+                training=self.training,
+                recompute=recompute,
+                starts=begins,
+                turned=bool(direction),
+            )
+            if starts is not None:
+                fresh = self.learned_state(x.shape[1])[direction] if self.learns_state else None
+                call = call._replace(fresh=((cell.initial_state(x.shape[1]) if fresh is None else fresh,),))
+            if noise is not None:
+                call = call._replace(noises=((drop_weights(cell, noise.cells[direction]),),))
+            output, ((after,),) = unroll(call, backend)
+            return reverse_valid(output, lengths) if direction else output, after
+
+        def with_weights(cell: Cell, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+            return one_way(with_weights_made(cell), x, state)
+
+        result: tuple[Tensor, Any] = self.directions[direction](x, state, unroll=with_weights)
+        return result
 
     def call(
         self,
@@ -87,14 +178,16 @@ class Layer(nn.Module):
         noise: LayerNoise | None,
         recompute: int | None = None,
         starts: Tensor | None = None,
+        cells: tuple[Any, ...] | None = None,
     ) -> Call:
         """What this layer asks of a backend, x [T, B, I]."""
+        cells = self.cells_with_weights() if cells is None else cells
         return Call(
-            layers=(tuple(self.cells),),
+            layers=(cells,),
             x=x,
             states=(states,),
             lengths=lengths,
-            noises=(self.noises(noise),) if noise is not None else (),
+            noises=(self.noises(cells, noise),) if noise is not None else (),
             zoneout=self.zoneout,
             training=self.training,
             recompute=recompute,
@@ -102,9 +195,13 @@ class Layer(nn.Module):
             fresh=() if starts is None else (self.initial_state(x.shape[1]),),
         )
 
-    def noises(self, noise: LayerNoise) -> tuple[Noise, ...]:
+    def cells_with_weights(self) -> tuple[Any, ...]:
+        """The cells as a backend takes them."""
+        return tuple([with_weights_made(cell) for cell in self.directions])
+
+    def noises(self, cells: tuple[Any, ...], noise: LayerNoise) -> tuple[Noise, ...]:
         """The noise of each direction, as a backend takes it."""
-        return tuple(map(drop_weights, self.cells, noise.cells))
+        return tuple(map(drop_weights, cells, noise.cells))
 
     def merged(self, output: Tensor) -> Tensor:
         """A backend's output [T, B, D*H'] under this layer's merge."""

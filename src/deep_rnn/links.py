@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deep_rnn.kernels.highway import mix
+from deep_rnn.hooks import must_be_called
+from deep_rnn.kernels.highway import gated, mix
 
 
 class NoLink(nn.Module):
@@ -56,7 +57,10 @@ class Highway(nn.Module):
 
     def forward(self, below: Tensor, out: Tensor) -> Tensor:
         """See the class."""
-        return mix(self.projection(below), out, below, self.gate.weight, self.gate.bias)
+        carried = self.projection(below)
+        if must_be_called(self.gate):
+            return gated(carried, out, self.gate(below))
+        return mix(carried, out, below, self.gate.weight, self.gate.bias)
 
 
 class Dense(nn.Module):

@@ -11,6 +11,7 @@ from deep_rnn import state as states_of
 from deep_rnn.cells import Cell
 from deep_rnn.dropout import Rates, checked_dropout
 from deep_rnn.explanation import explain
+from deep_rnn.hooks import must_be_called
 from deep_rnn.inputs import checked_flag, checked_starts
 from deep_rnn.interop import keras as interop_keras
 from deep_rnn.interop import torch as interop_torch
@@ -261,6 +262,10 @@ class DeepRNN(nn.Module):
         if x.dim() == 1:
             output, ended = self(x.unsqueeze(0), state, noise=noise)
             return output.squeeze(0), ended
+        if must_be_called(self):
+            time = 1 if self.batch_first else 0
+            output, ended = self(x.unsqueeze(time), state, noise=noise)
+            return output.squeeze(time), ended
         result = run(self, x.unsqueeze(0), state, None, noise)
         return result.output.squeeze(0), result.state
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deep_rnn.cells.norm import GateNorm
+from deep_rnn.hooks import is_hooked
 
 
 class Noise(NamedTuple):
@@ -45,6 +46,8 @@ HARMLESS = {
     *("settle", "constrain", "extra_repr", "forget_gate", "input_gate"),
 }
 CONSTRUCTED = frozenset(("fused_names", "State", "gates"))  # what constructors of cells set over the class's own
+CALLED = frozenset(("forward",))  # what is called, where it was replaced
+PLAIN = (Tensor, nn.Parameter)  # no tensors whose parts lie elsewhere
 
 
 class HiddenState(NamedTuple):
@@ -84,6 +87,8 @@ class Cell(nn.Module):
             for one in cls.__mro__:  # what differs may also come from a class that is mixed in
                 if mode in one.__dict__:
                     break
+                if one.__module__.startswith("torch."):  # what torch mixes in, such as FSDPModule, computes nothing
+                    continue
                 if one.__dict__.keys() - HARMLESS:
                     setattr(cls, mode, None)
                     break
@@ -99,6 +104,12 @@ class Cell(nn.Module):
         super().__delattr__(name)
         self.__dict__["_edits"] = self.__dict__.get("_edits", 0) + 1
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: of weights that a hook left here, and makes anew for each call, the values."""
+        state = dict(super().__getstate__())
+        left = {name: value for name, value in state.items() if isinstance(value, Tensor) and not value.is_leaf}
+        return state | {name: value.detach() for name, value in left.items()}
+
     def __init__(
         self,
         input_size: int,
@@ -111,7 +122,7 @@ class Cell(nn.Module):
         super().__init__()
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
         self.factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        self._recurrent_weights: tuple[str, ...] = ()
+        self._recurrent_weights: dict[str, torch.Size] = {}
         self.norm_ih: nn.Module | None = None  # a GateNorm, where a cell normalises its products
         self.norm_hh: nn.Module | None = None
         recurrent = self.gates if self.recurrent_gates is None else self.recurrent_gates
@@ -123,11 +134,11 @@ class Cell(nn.Module):
         self.bias_hh = self.parameter(len(recurrent) * hidden_size) if own_bias else None
 
     def note_recurrent(self, name: str, weight: Tensor) -> None:
-        """Keep the name of a recurrent matrix: pruned or parametrised, it is no parameter any more."""
+        """Keep name and shape of a recurrent matrix: pruned or parametrised, it is no parameter any more."""
         suffixed = name.rpartition("_")[-1] in ("orig", "g", "v") and name.rpartition("_")[0] in self._recurrent_weights
-        others = tuple(one for one in self._recurrent_weights if one != name)
+        others = {one: shape for one, shape in self._recurrent_weights.items() if one != name}
         if not suffixed:
-            self._recurrent_weights = (*others, name) if weight.dim() == 2 else others
+            self._recurrent_weights = {**others, name: weight.shape} if weight.dim() == 2 else others
 
     def parameter(self, *shape: int) -> nn.Parameter:
         """An uninitialised parameter on the cell's device, in its dtype."""
@@ -149,8 +160,30 @@ class Cell(nn.Module):
 
     def initial_state(self, batch_size: int) -> Any:
         """The state before the first step: zeros, in the parameters' dtype and device."""
-        like = self.weight_ih
+        like = self.like
         return self.State(*[like.new_zeros(batch_size, size) for size in self.state_sizes])
+
+    def forward(self, x: Tensor, state: Any = None, *, unroll: Callable[[Any, Tensor, Any], Any]) -> Any:
+        """One direction over whole sequences: how a layer calls a cell that has hooks.
+
+        Args:
+            x: [T, B, I], from the first step to the last, of the backward direction too.
+            state: before the first step that the cell sees; None: ``initial_state``.
+            unroll: runs a cell over x from a state; a cell does not loop over time.
+        Returns:
+            The output [T, B, output_size] and the state after the last step that the cell sees.
+        """
+        return unroll(self, x, self.initial_state(x.shape[1]) if state is None else state)
+
+    @property
+    def like(self) -> Tensor:
+        """A tensor of the weights' dtype and device, found without computing a weight that is made from others."""
+        weight = self._parameters.get("weight_ih")
+        if weight is None:
+            weight = next(self.parameters())
+        if type(weight) in PLAIN:
+            return weight
+        return torch.empty(0, dtype=weight.dtype, device=weight.device)
 
     # --- what subclasses may need to say ------------------------------------------------------------------------------
 
@@ -167,6 +200,11 @@ class Cell(nn.Module):
     @property
     def recurrent_weights(self) -> tuple[str, ...]:
         """Names of the recurrent matrices, which weight drop drops, as the cell made them."""
+        return tuple(self._recurrent_weights)
+
+    @property
+    def recurrent_shapes(self) -> Mapping[str, torch.Size]:
+        """Their shapes, which are known also while a weight is sharded or not yet computed."""
         return self._recurrent_weights
 
     @property
@@ -205,7 +243,7 @@ class Cell(nn.Module):
         """Why this one's steps may not be what its modes name (it was edited after its class was written), or None."""
         kind = type(self)
         for name in self.__dict__:
-            if not name.startswith("_") and name not in CONSTRUCTED and hasattr(kind, name):
+            if not name.startswith("_") and name not in CONSTRUCTED | CALLED and hasattr(kind, name):
                 return f"the {name} of this {kind.__name__} was replaced"
         if self.bias != (getattr(self, "bias_ih", None) is not None):
             return f"the biases of this {kind.__name__} are not those it was made with"
@@ -240,8 +278,7 @@ class Cell(nn.Module):
                 found.append(type(norm))
                 if norm is not None and type(norm) is not nn.Identity:
                     own = vars(norm)
-                    found += (own.get("eps"), own.get("normalized_shape"), *own.get("sizes", ()), "forward" in own)
-                    found += (len(own["_forward_hooks"]), len(own["_forward_pre_hooks"]))
+                    found += (own.get("eps"), own.get("normalized_shape"), *own.get("sizes", ()), is_hooked(norm))
         return tuple(found)
 
     def settle(self) -> None:
@@ -290,8 +327,7 @@ class Cell(nn.Module):
 def is_untouched(module: Any, kind: type[nn.Module]) -> bool:
     """Whether a module is of just this kind (its weights may be parametrised) and computes what the kind does."""
     own = type(module).__bases__[0] if hasattr(module, "parametrizations") else type(module)
-    hooked = module is not None and (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
-    return own is kind and not hooked
+    return own is kind and not is_hooked(module)
 
 
 def attribute(module: Any, name: str) -> Any:

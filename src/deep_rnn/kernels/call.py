@@ -24,6 +24,7 @@ class Call(NamedTuple):
     training: bool = False
     starts: Tensor | None = None  # bool [T, B], before which steps a row's state begins anew; None: nowhere
     fresh: tuple[tuple[Any, ...], ...] = ()  # like states: what it begins anew from, where there are starts
+    turned: bool = False  # whether x is turned round; what is drawn for each step is then drawn in its first order
     recompute: int | None = None  # steps a chunk whose activations are recomputed in the backward; None: keep all
 
     def noise(self, layer: int, direction: int) -> Any:

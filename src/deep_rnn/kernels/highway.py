@@ -26,8 +26,12 @@ def mix(carried: Tensor, out: Tensor, below: Tensor, weight: Tensor, bias: Tenso
 
 def formula(carried: Tensor, out: Tensor, below: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``mix`` in torch's own operators, which run anywhere and differentiate any number of times."""
-    gate = torch.sigmoid(torch.nn.functional.linear(below, weight, bias))
-    return torch.lerp(carried.to(out.dtype), out, gate.to(out.dtype))
+    return gated(carried, out, torch.nn.functional.linear(below, weight, bias))
+
+
+def gated(carried: Tensor, out: Tensor, gate: Tensor) -> Tensor:
+    """``mix`` of what the gate's linear layer gave, [..., O]."""
+    return torch.lerp(carried.to(out.dtype), out, torch.sigmoid(gate).to(out.dtype))
 
 
 class Mix(torch.autograd.Function):

@@ -18,6 +18,13 @@ def begin_anew(starts: Tensor, lengths: Tensor | None, backward: bool) -> Tensor
     return torch.cat((inside[1:], torch.zeros_like(inside[:1]))) if backward else inside
 
 
+def turned_starts(starts: Tensor | None, lengths: Tensor | None) -> Tensor | None:
+    """Before which steps of the sequences turned round the backward direction begins anew, [T, B]."""
+    if starts is None:
+        return None
+    return reverse_valid(begin_anew(starts, lengths, backward=True)[..., None], lengths)[..., 0]
+
+
 def reverse_valid(x: Tensor, lengths: Tensor | None) -> Tensor:
     """Reverse the valid part of every column of x [T, B, *] and leave its padding where it is (its own inverse)."""
     if lengths is None:

@@ -5,7 +5,6 @@ Hessian) the same backward pass is taken through the steps in plain PyTorch, fro
 differentiated. That costs what ``loop`` costs, and only those pay who ask.
 """
 
-import copy
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from torch import Tensor
 from deep_rnn.kernels import loop, zoneout
 from deep_rnn.kernels.call import Call
 from deep_rnn.kernels.sequence import valid_steps
+from deep_rnn.kernels.stand_in import original, stand_in
 from deep_rnn.kernels.tracing import in_graph
 
 _cells: "weakref.WeakValueDictionary[int, Any]" = weakref.WeakValueDictionary()
@@ -39,7 +39,7 @@ def keys_of(cells: Sequence[Any]) -> list[int]:
     if not cells or not possible():
         return []
     keys = []
-    for cell in cells:
+    for cell in map(original, cells):
         key = id(cell)
         if _cells.get(key) is not cell:
             _cells[key] = cell
@@ -106,31 +106,6 @@ def variable(tensor: Tensor) -> Tensor:
 def parts(weights: Sequence[Tensor], names: Sequence[str]) -> Iterator[Sequence[Tensor]]:
     """The weights of one cell after the other."""
     return (weights[k : k + len(names)] for k in range(0, len(weights), len(names)))
-
-
-def stand_in(module: Any, named: dict[str, Tensor]) -> Any:
-    """A copy of a module that shares everything but the tensors named, which it has in place of its parameters.
-
-    Whatever makes a parameter of its own (a parametrisation, weight_norm, pruning) is left out: the tensors are what
-    it made.
-    """
-    double = copy.copy(module)
-    double.__dict__ = dict(module.__dict__)
-    if hasattr(module, "parametrizations"):
-        double.__class__ = type(module).__mro__[1]
-    double.__dict__["_parameters"] = dict(module._parameters)
-    double.__dict__["_modules"] = dict(module._modules)
-    inner: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in named.items():
-        first, dot, rest = name.partition(".")
-        if dot:
-            inner.setdefault(first, {})[rest] = tensor
-        else:
-            double.__dict__.pop(name, None)
-            double._parameters[name] = tensor
-    for name, tensors in inner.items():
-        double._modules[name] = stand_in(module._modules[name], tensors)
-    return double
 
 
 class Noises(NamedTuple):

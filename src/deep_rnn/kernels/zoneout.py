@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from deep_rnn.kernels.call import Call
+from deep_rnn.kernels.sequence import reverse_valid
 from deep_rnn.kernels.tracing import in_graph
 
 Zones = tuple[Tensor | None, ...]  # per field of the state which units keep their old value; None: none do
@@ -24,8 +25,9 @@ def draw(call: Call, layer: int, direction: int) -> Zones | None:
     sizes = [
         old.shape[-1] if rate > 0 else 0 for old, rate in zip(call.states[layer][direction], call.zoneout, strict=True)
     ]
-    drawn = uniform(like, time, batch, sum(sizes)).split(sizes, -1)
-    return tuple(bits < below(rate) if rate > 0 else None for bits, rate in zip(drawn, call.zoneout, strict=True))
+    drawn = uniform(like, time, batch, sum(sizes))
+    fields = (reverse_valid(drawn, call.lengths) if call.turned else drawn).split(sizes, -1)
+    return tuple(bits < below(rate) if rate > 0 else None for bits, rate in zip(fields, call.zoneout, strict=True))
 
 
 def uniform(like: Tensor, time: int, batch: int, features: int) -> Tensor:
