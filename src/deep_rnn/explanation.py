@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deep_rnn.dropout import LayerNoise
 from deep_rnn.hooks import why_called
 from deep_rnn.inputs import checked_input, checked_lengths, weights_dtype
 from deep_rnn.kernels import choose, pick
@@ -29,7 +30,8 @@ def explain(rnn: Any, x: Tensor | None = None, lengths: Tensor | Sequence[int] |
 def explain_layers(rnn: Any, x: Tensor, lengths: Tensor | None) -> str:
     """``explain`` for the layers of one stack."""
     layers, called = layers_of(rnn), why_called(rnn)
-    noise = noise_of(rnn, layers, None, x.shape[1])
+    drawn = noise_of(rnn, layers, None, x.shape[1])
+    noise = None if drawn is None else tuple(map(without_weights, drawn))
     cells = tuple(layer.cells_with_weights() for layer in layers)
     whole = None if called else whole_call(rnn, cells, x, None, lengths, noise)
     if whole is not None and rnn.num_layers > 1 and choose(whole, rnn.backend)[0] is not None:
@@ -43,3 +45,8 @@ def explain_layers(rnn: Any, x: Tensor, lengths: Tensor | None) -> str:
         name, reason = pick(call, rnn.backend)
         lines.append(f"layer {index}: {name} ({reason})")
     return "\n".join(lines)
+
+
+def without_weights(noise: LayerNoise) -> LayerNoise:
+    """What a choice goes by: weights may be sharded, or be made from others, until the cell is called."""
+    return noise._replace(cells=tuple(one._replace(weights=None) for one in noise.cells))

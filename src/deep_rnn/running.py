@@ -141,7 +141,7 @@ def run_layers(
     common = {"lengths": lengths, "starts": starts, "recompute": rnn.recompute, "backend": rnn._backend}
     for place, (layer, link, norm) in enumerate(zip(layers, rnn.links, rnn.norms, strict=True)):
         read = norm(below) if rnn.norm_place == "pre" else below
-        begun, own_noise, made = (None if each is None else each[place] for each in (states, noise, cells))
+        begun, own_noise, made = [None if each is None else each[place] for each in (states, noise, cells)]
         output, after = layer(read, begun, noise=own_noise, cells=made, **common)
         outputs.append(output)
         ended.append(after)

@@ -14,7 +14,7 @@ def stand_in(module: Any, named: dict[str, Tensor]) -> Any:
     Whatever makes a parameter of its own (a parametrisation, weight_norm, pruning) is left out: the tensors are what
     it made.
     """
-    double = object.__new__(unparametrised(module))
+    double: Any = object.__new__(unparametrised(module))
     double.__dict__.update(module.__dict__)
     double.__dict__["_parameters"] = dict(module._parameters)
     double.__dict__["_modules"] = {name: one for name, one in module._modules.items() if name != "parametrizations"}
