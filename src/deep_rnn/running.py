@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from deep_rnn import state as states_of
-from deep_rnn.dropout import drop_outputs, select_sequences
+from deep_rnn.dropout import LayerNoise, drop_outputs, select_sequences
 from deep_rnn.episodes import Episodes, begin_inside, cut
 from deep_rnn.hooks import any_must_be_called, must_be_called
 from deep_rnn.inputs import checked_input, checked_lengths, weights_dtype
@@ -141,7 +141,8 @@ def run_layers(
     common = {"lengths": lengths, "starts": starts, "recompute": rnn.recompute, "backend": rnn._backend}
     for place, (layer, link, norm) in enumerate(zip(layers, rnn.links, rnn.norms, strict=True)):
         read = norm(below) if rnn.norm_place == "pre" else below
-        begun, own_noise, made = [None if each is None else each[place] for each in (states, noise, cells)]
+        own_noise: LayerNoise | None = None if noise is None else noise[place]
+        begun, made = [None if each is None else each[place] for each in (states, cells)]
         output, after = layer(read, begun, noise=own_noise, cells=made, **common)
         outputs.append(output)
         ended.append(after)

@@ -95,11 +95,11 @@ class TransitionCell(Cell):
     @property
     def signature(self) -> Any:
         """See ``Cell``; here quick where nothing is normalised."""
-        modules = self._modules
-        if self.layer_norm or len(modules) != 1 or "norms" not in modules:
+        own = self.__dict__
+        modules = own["_modules"]
+        if own["layer_norm"] or len(modules) != 1 or "norms" not in modules:
             return super().signature
-        norms: Any = modules["norms"]
-        return (self.__dict__.get("_edits", 0), *map(type, norms._modules.values()))
+        return (own["_edits"], *map(type, modules["norms"]._modules.values()))
 
     def altered_norm(self) -> str | None:
         """See ``Cell``; here also the norms in the middle of a step."""

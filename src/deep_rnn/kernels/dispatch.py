@@ -4,11 +4,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from torch._C._functorch import get_interpreter_stack
 from torch.autograd import forward_ad
 
 from deep_rnn.kernels import compiled, eager, fused_backend, loop, native, scan
 from deep_rnn.kernels.call import Call, Result
-from deep_rnn.kernels.tracing import in_graph, transformed
+from deep_rnn.kernels.stand_in import original
+from deep_rnn.kernels.tracing import in_graph
 
 
 def never(call: Call) -> str | None:
@@ -74,6 +76,11 @@ def unroll(call: Call, backend: str = "auto") -> Result:
     return BACKENDS[name].run(call)
 
 
+def is_special() -> bool:
+    """Whether a choice holds for the moment only: traced, transformed by torch.func or differentiated forward."""
+    return bool(torch.jit.is_tracing() or get_interpreter_stack() or forward_ad._current_level >= 0)
+
+
 class Choices(dict[tuple[Any, ...], str | None]):
     """What ``choose`` answered, by all that it looks at: asking anew costs a small stack a good part of its time.
 
@@ -84,11 +91,19 @@ class Choices(dict[tuple[Any, ...], str | None]):
 
     def choose(self, call: Call, backend: str) -> str | None:
         """The name of the backend that runs the call, None if there is none."""
-        if call.noises or in_graph() or torch.jit.is_tracing() or transformed() or forward_ad._current_level >= 0:
+        if call.noises or in_graph() or is_special():
             return choose(call, backend)[0]
-        key = (backend, *call.layers, call.x.shape, call.x.dtype, call.x.device, call.layers[0][0].weight_ih.dtype)
-        key += tuple([cell.signature for cells in call.layers for cell in cells])
-        key += (
+        x, first, cells = call.x, call.layers[0][0], [original(cell) for cells in call.layers for cell in cells]
+        weight = first._parameters.get("weight_ih")  # by attribute it is half a microsecond
+        key = (
+            *cells,
+            *[cell.signature for cell in cells],
+            (first.weight_ih if weight is None else weight).dtype,
+            len(call.layers),
+            backend,
+            x.shape,
+            x.dtype,
+            x.device,
             call.lengths is None,
             call.starts is None,
             call.zoneout,
@@ -97,11 +112,12 @@ class Choices(dict[tuple[Any, ...], str | None]):
             call.recompute,
             torch.is_grad_enabled(),
         )
-        if key not in self:
+        name = self.get(key, "")
+        if name == "":  # looked up once: a key is long
             if len(self) >= self.most:
                 self.clear()
-            self[key] = choose(call, backend)[0]
-        return self[key]
+            name = self[key] = choose(call, backend)[0]
+        return name
 
     def __reduce__(self) -> Any:
         return Choices, ()
