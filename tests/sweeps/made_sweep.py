@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 TRACEBACK = "Traceback (most recent call last):\n  ...\n"
@@ -27,6 +28,7 @@ def make_run(
     seed: int = 0,
     monitor: str = "val/accuracy",
     mode: str = "max",
+    class_f1: dict[str, float] | None = None,
     **choices: Any,
 ) -> Path:
     """Write one run; a double underscore in a choice goes one section down: ``model__cell="gru"``."""
@@ -59,6 +61,9 @@ def make_run(
             "steps": 500,
         }
         (folder / "summary.json").write_text(json.dumps(summary))
+    if class_f1 is not None:
+        rows = [{"class": name, "examples": 9, "f1": value} for name, value in class_f1.items()]
+        pd.DataFrame(rows).to_csv(folder / "classes.csv", index=False)
     return folder
 
 

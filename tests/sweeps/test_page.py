@@ -105,6 +105,18 @@ def test_every_figure_is_drawn_with_a_mark_for_each_run_that_has_a_value(opened,
     assert count(browser, "#curves .line") == 72 and count(browser, "#curves svg") == 1
 
 
+def test_the_f1_of_each_class_is_a_figure_where_there_are_classes(opened, tmp_path):
+    for cell, best in (("gru", 0.9), ("lstm", 0.8)):
+        make_run(tmp_path / "sweep" / cell, best=best, model__cell=cell, class_f1={ODD: best, "b": best - 0.5})
+    browser = opened(tmp_path / "sweep")
+    cells = [cell.text for cell in browser.find_elements(By.CSS_SELECTOR, "#classes .cell")]
+    assert cells == ["0.900", "0.400", "0.800", "0.300"]
+    find(browser, "lstm")
+    assert count(browser, "#classes .cell.dim") == 2
+    make_run(tmp_path / "other" / "a")
+    assert count(opened(tmp_path / "other"), "#classes") == 0
+
+
 def test_a_click_on_a_head_sorts_and_a_second_one_turns_the_order(opened, tmp_path):
     browser = opened(make_sweep(tmp_path / "sweep"))
     means = [float(text) for text in column(browser, "mean")]

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from src.errors import RequestError
 from src.sweeps.__main__ import main
+from src.sweeps.report.classes import MOST_CLASSES, class_scores
 from src.sweeps.report.runs import read_runs
 from src.sweeps.report.table import compare
 from src.sweeps.report.text import headline, to_markdown, to_terminal
@@ -90,6 +91,19 @@ def test_the_heat_map_is_depth_against_rate_for_each_cell_and_takes_the_best_of_
     assert (heat.xs, heat.ys, heat.panels) == (["0.0001", "0.0003", "0.001"], ["1", "2", "3"], ["gru", "lstm"])
     assert heat.values[0][1][2] == 0.99 and len(heat.settings[0][1][2]) == 2
     assert heat.values[0][1][0] is None  # it ran out of memory before it was evaluated
+
+
+def test_each_class_has_its_mean_f1_by_setting_and_of_many_classes_those_that_are_told_worst(tmp_path):
+    make_run(tmp_path / "a", best=0.9, model__cell="gru", seed=0, class_f1={"neg": 0.9, "po,s": 0.5})
+    make_run(tmp_path / "b", best=0.9, model__cell="gru", seed=1, class_f1={"neg": 0.7, "po,s": 0.0})
+    make_run(tmp_path / "c", best=0.8, model__cell="lstm", class_f1={"neg": 0.6})
+    make_run(tmp_path / "d", best=0.7, model__cell="rnn")
+    assert class_scores(compare(read_runs(tmp_path))) == (["neg", "po,s"], [0, 1], [[0.8, 0.25], [0.6, None]], 2)
+    (tmp_path / "c" / "classes.csv").write_text("class,f1\nneg,high\n")  # damaged: it hides no other
+    assert class_scores(compare(read_runs(tmp_path))).settings == [0]
+    make_run(tmp_path / "e", best=0.95, model__cell="mgu", class_f1={f"class {k}": k / 1000 for k in range(1000)})
+    found = class_scores(compare(read_runs(tmp_path / "e")))
+    assert found.names == [f"class {k}" for k in range(MOST_CLASSES)] and found.classes == 1000
 
 
 def test_a_choice_of_many_numbers_is_put_into_bins(tmp_path):

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from src.files import write_atomic
+from src.sweeps.report.classes import draw_classes
 from src.sweeps.report.memory import draw_memory
 from src.sweeps.report.runs import DONE
 from src.sweeps.report.table import Comparison, number
@@ -30,6 +31,7 @@ def draw_all(found: Comparison, folder: Path) -> list[Path]:
         "seconds": draw_cost(found, "seconds", "seconds of training"),
         "parallel": draw_parallel(found),
         "memory": draw_memory(found),
+        "classes": draw_classes(found),
     }
     files = []
     for name, figure in figures.items():

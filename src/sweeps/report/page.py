@@ -6,6 +6,7 @@ from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
+from src.sweeps.report.classes import class_scores
 from src.sweeps.report.runs import STATES
 from src.sweeps.report.table import Comparison
 from src.sweeps.report.text import headline
@@ -37,7 +38,7 @@ def data_of(found: Comparison) -> dict[str, Any]:
     """What the page's script draws."""
     labels = list(found.choices.values())
     by, groups = groups_of(found)
-    names = curve_names(found)
+    names, classes = curve_names(found), class_scores(found)
     most = points_each(len(names) * len(found.runs))
     return {
         "metric": found.metric._asdict(),
@@ -63,6 +64,7 @@ def data_of(found: Comparison) -> dict[str, Any]:
             for row in found.table.to_dict("records")
         ],
         "heat": heat_map(found)._asdict(),
+        "classes": classes and classes._asdict(),
         "curves": {name: [thin(curve(run.lines, name, most)) for run in found.runs] for name in names},
     }
 

@@ -1,9 +1,10 @@
 """The runs below a folder, read from their own files only, at any moment of their lives."""
 
+import csv
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ class Run:
     params: int | None
     seconds: float | None
     steps: int | None
+    class_f1: dict[str, float] = field(default_factory=dict)
+    """Of each class, where the task has classes and the run is over."""
 
     def value(self, metric: str) -> float | None:
         """A metric at its best evaluation; None where it is missing or not finite."""
@@ -103,6 +106,7 @@ def read_run(folder: Path, name: str) -> Run:
         params=summary.get("params"),
         seconds=summary.get("seconds", last.get("time")),
         steps=summary.get("steps", last.get("step")),
+        class_f1=scores_of(folder / "classes.csv"),
     )
 
 
@@ -126,6 +130,15 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[name] = f"[{','.join(map(str, value))}]" if isinstance(value, list) else value
     return flat
+
+
+def scores_of(path: Path) -> dict[str, float]:
+    """F1 by class as a run's ``classes.csv`` has it; nothing where there is none that can be read."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {row["class"]: float(row["f1"]) for row in csv.DictReader(file)}
+    except (OSError, KeyError, TypeError, ValueError, csv.Error):
+        return {}
 
 
 def _container(path: Path, troubles: list[str]) -> dict[str, Any]:

@@ -87,6 +87,8 @@ function describe(index) {
   return lines.join("\n");
 }
 
+const settingOf = k => data.choices.map((name, c) => `${name} ${format(data.settings[k].choices[c])}`).join(", ");
+
 function html(name, attributes = {}, text = "") {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);

@@ -9,8 +9,8 @@ function quality(value) {
   const share = highest > lowest ? Math.min(1, Math.max(0, (value - lowest) / (highest - lowest))) : 0.5;
   return data.metric.mode === "max" ? share : 1 - share;
 }
-function shade(value) {
-  const at = quality(value) * (VIRIDIS.length - 1), k = Math.min(Math.floor(at), VIRIDIS.length - 2);
+function shade(share) {
+  const at = share * (VIRIDIS.length - 1), k = Math.min(Math.floor(at), VIRIDIS.length - 2);
   return `rgb(${VIRIDIS[k].map((from, c) => Math.round(from + (at - k) * (VIRIDIS[k + 1][c] - from)))})`;
 }
 
@@ -114,18 +114,41 @@ function drawHeat() {
       if (!here.length) return;
       const cell = svg("g", { class: "mark cell" });
       const box = { x: from + column * wide + 1, y: 25 + (ys.length - 1 - row) * tall, width: wide - 2, height: tall - 2, rx: 3 };
-      cell.append(svg("rect", { ...box, style: `fill: ${value === null ? "var(--none)" : shade(value)}` }));
+      cell.append(svg("rect", { ...box, style: `fill: ${value === null ? "var(--none)" : shade(quality(value))}` }));
       const ink = value === null ? "var(--ink)" : quality(value) > 0.55 ? "#000" : "#fff";
       cell.append(svg("text", { x: box.x + box.width / 2, y: box.y + tall / 2 + 3, "text-anchor": "middle", style: `fill: ${ink}` }, value === null ? "–" : format(+value.toPrecision(3))));
       const tip = () => here.map(k => {
         const setting = data.settings[k];
         const spread = setting.std === null ? "" : ` ± ${format(+setting.std.toPrecision(2))}`;
-        return `${data.choices.map((name, c) => `${name} ${format(setting.choices[c])}`).join(", ")}\n${format(setting.mean)}${spread}, ${setting.state}`;
+        return `${settingOf(k)}\n${format(setting.mean)}${spread}, ${setting.state}`;
       }).slice(0, 6).join("\n");
       picture.append(stand(cell, here.flatMap(k => runsOf[k]), tip));
     }));
   });
   place("heat", picture);
+}
+
+// The F1 of each class by each of the best settings; no figure where the runs have none.
+function drawClasses() {
+  if (!data.classes) return $("classes").remove();
+  const { names, settings, values, classes } = data.classes;
+  const wide = 68, tall = 26, top = 26;
+  const labelOf = k => clip(settingOf(k), 48), left = 12 + Math.max(4, ...settings.map(k => labelOf(k).length)) * 7;
+  const picture = svg("svg", { width: left + wide * names.length + 8, height: top + tall * settings.length + 8, role: "img", "aria-label": "F1 of each class" });
+  caption("classes", "F1 of each class", names.length < classes ? `the ${names.length} of ${classes} that are told worst` : "the best settings, mean over seeds");
+  names.forEach((name, c) => picture.append(svg("text", { class: "tick", x: left + (c + 0.5) * wide, y: 16, "text-anchor": "middle" }, clip(name, 9))));
+  settings.forEach((setting, row) => {
+    const middle = top + (row + 0.5) * tall + 4;
+    picture.append(svg("text", { class: "tick", x: left - 6, y: middle, "text-anchor": "end" }, labelOf(setting)));
+    values[row].forEach((value, c) => {
+      const cell = svg("g", { class: "mark cell" });
+      cell.append(svg("rect", { x: left + c * wide + 1, y: top + row * tall + 1, width: wide - 2, height: tall - 2, rx: 3, style: `fill: ${value === null ? "var(--none)" : shade(value)}` }));
+      const ink = value === null ? "var(--ink)" : value > 0.55 ? "#000" : "#fff";
+      cell.append(svg("text", { x: left + (c + 0.5) * wide, y: middle, "text-anchor": "middle", style: `fill: ${ink}` }, value === null ? "–" : value.toFixed(3)));
+      picture.append(stand(cell, runsOf[setting], () => `${names[c]}: F1 ${format(value)}\n${settingOf(setting)}`));
+    });
+  });
+  place("classes", picture);
 }
 
 const curveChoice = { name: Object.keys(data.curves)[0], over: 0 };
@@ -252,4 +275,5 @@ drawCurves();
 drawCost("params", "params", "parameters", "parameters");
 drawCost("seconds", "seconds", "time", "seconds of training");
 drawParallel();
+drawClasses();
 setFilter("words", null);
