@@ -131,6 +131,18 @@ def is_held(path: Path) -> bool:
         os.close(descriptor)
 
 
+def _contents(files: list[Path]) -> dict[str, bytes]:
+    """The bytes of those that exist, by name.
+
+    Raises:
+        RequestError: one cannot be read.
+    """
+    try:
+        return {file.name: file.read_bytes() for file in files if file.exists()}
+    except OSError as error:
+        raise RequestError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+
 class RunFolder:
     """Opens a folder for one run, and closes it with a marker that says how the run ended.
 
@@ -163,8 +175,7 @@ class RunFolder:
             self._check()  # another process may have been quicker
             self._inode = self.path.stat().st_ino
             remove_leftovers(self.path)
-            kept = (self.path / name for name in ("config.yaml", *ENDS))
-            self._before = {file.name: file.read_bytes() for file in kept if file.exists()}
+            self._before = _contents([self.path / name for name in ("config.yaml", *ENDS)])
             write_atomic(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
             for marker in ENDS:
                 (self.path / marker).unlink(missing_ok=True)

@@ -64,6 +64,19 @@ def test_resuming_takes_markers_and_leftovers_away_and_nothing_else(tmp_path: Pa
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["depth"] == 3
 
 
+def test_resuming_where_a_marker_is_no_file_is_refused(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, CONFIG):
+        pass
+    (tmp_path / "last.ckpt").touch()
+    (tmp_path / "DONE").unlink()
+    (tmp_path / "DONE").mkdir()
+    with (
+        pytest.raises(RequestError, match=r"DONE: cannot be read \(Is a directory\)"),
+        RunFolder(tmp_path, CONFIG, resume=True),
+    ):
+        pass
+
+
 def test_resuming_where_no_run_lies_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="holds no run to resume"), RunFolder(tmp_path / "x", CONFIG, resume=True):
         pass
