@@ -134,6 +134,8 @@ def try_cases(
             folder = prepare(case)
             fresh = fresh_every > 0 and case.number % fresh_every == fresh_every - 1
             running[_fork(folder, case.stdin, _work(case, fresh), ROOM)] = (case, folder, time.monotonic())
+        if not running:
+            return
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid in running:
             case, folder, began = running.pop(pid)
