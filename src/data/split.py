@@ -13,7 +13,7 @@ from src.data.tokenizer import END_ID
 UNKNOWN_LABEL = -1
 
 
-STRETCHES = 1 << 14
+STRETCHES = 1 << 11
 """Stretches of ids that are gathered at once."""
 Piece = tuple[NDArray[Any], bool]
 """Ids of a part of an example, and whether it is its last part."""
