@@ -141,33 +141,28 @@ class Layer(nn.Module):
     ) -> tuple[Tensor, Any]:
         """One direction by calling its cell as a module: nothing of its weights is read before its hooks have run."""
 
-        def one_way(cell: Cell, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-            x, begins = checked_dtype(x, cell.like.dtype), starts
-            if direction:
-                x, begins = reverse_valid(x, lengths), turned_starts(starts, lengths)
+        def one_way(cell: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+            cell, x = with_weights_made(cell), checked_dtype(x, cell.like.dtype)
             call = Call(
                 layers=((cell,),),
-                x=x,
+                x=reverse_valid(x, lengths) if direction else x,
                 states=((state,),),
                 lengths=lengths,
+                noises=() if noise is None else ((drop_weights(cell, noise.cells[direction]),),),
                 zoneout=self.zoneout,
                 training=self.training,
                 recompute=recompute,
-                starts=begins,
+                starts=turned_starts(starts, lengths) if direction else starts,
                 turned=bool(direction),
             )
             if starts is not None:
-                fresh = self.learned_state(x.shape[1])[direction] if self.learns_state else None
-                call = call._replace(fresh=((cell.initial_state(x.shape[1]) if fresh is None else fresh,),))
-            if noise is not None:
-                call = call._replace(noises=((drop_weights(cell, noise.cells[direction]),),))
+                batch = x.shape[1]
+                fresh = self.learned_state(batch)[direction] if self.learns_state else cell.initial_state(batch)
+                call = call._replace(fresh=((fresh,),))
             output, ((after,),) = unroll(call, backend)
             return reverse_valid(output, lengths) if direction else output, after
 
-        def with_weights(cell: Cell, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-            return one_way(with_weights_made(cell), x, state)
-
-        result: tuple[Tensor, Any] = self.directions[direction](x, state, unroll=with_weights)
+        result: tuple[Tensor, Any] = self.directions[direction](x, state, unroll=one_way)
         return result
 
     def call(

@@ -84,20 +84,24 @@ def altered(module: nn.Module, layers: int, how: str) -> nn.Module:
     return module
 
 
-def pair(cell: str, layers: int, how: str, **options) -> tuple[nn.Module, DeepRNN]:
-    """torch.nn's layers and a stack with the same weights, altered in the same way."""
+def by_nn(cell: str, layers: int) -> nn.Module:
+    """torch.nn's layers as they are before anything is altered."""
     torch.manual_seed(0)
-    theirs = KINDS[cell](3, 4, layers).double()
-    ours = DeepRNN(3, 4, layers, cell, dtype=torch.double, **options)
-    ours.load_state_dict(theirs.state_dict())
-    return altered(theirs, layers, how), altered(ours, layers, how)
+    return KINDS[cell](3, 4, layers).double()
 
 
-def trained(module: nn.Module, steps: int = 5) -> list[Tensor]:
+def stack(cell: str, layers: int, how: str, **options) -> DeepRNN:
+    """A stack with the weights of ``by_nn``, altered."""
+    rnn = DeepRNN(3, 4, layers, cell, dtype=torch.double, **options)
+    rnn.load_state_dict(by_nn(cell, layers).state_dict())
+    return altered(rnn, layers, how)
+
+
+def trained(module: nn.Module) -> list[Tensor]:
     """The outputs of some steps of training, and the one of an evaluation."""
     x = torch.linspace(-1, 1, 5 * 2 * 3, dtype=torch.double).view(5, 2, 3)
     optimizer, outputs = torch.optim.SGD(module.parameters(), lr=0.5), []
-    for _ in range(steps):
+    for _ in range(5):
         optimizer.zero_grad()
         with parametrize.cached():  # torch.nn asks four times a call, and spectral_norm moves each time
             output, _ = module(x)
@@ -116,7 +120,7 @@ def check_equal(ours: list[Tensor], theirs: list[Tensor]) -> None:
 @functools.cache
 def by_torch(cell: str, layers: int, how: str) -> list[Tensor]:
     """What torch.nn's layers give, once for all backends."""
-    return trained(pair(cell, layers, how)[0])
+    return trained(altered(by_nn(cell, layers), layers, how))
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -124,20 +128,18 @@ def by_torch(cell: str, layers: int, how: str) -> list[Tensor]:
 @pytest.mark.parametrize("cell", KINDS)
 @pytest.mark.parametrize("how", WAYS)
 def test_training_weights_made_from_others_is_torchs(how: str, cell: str, backend: str, layers: int) -> None:
-    check_equal(trained(pair(cell, layers, how, backend=backend)[1]), by_torch(cell, layers, how))
+    check_equal(trained(stack(cell, layers, how, backend=backend)), by_torch(cell, layers, how))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["prune", "spectral_norm", "old spectral_norm"])
 def test_training_them_compiled_is_torchs(how: str) -> None:
-    theirs, ours = pair("rnn", 1, how, backend="compiled")
-    check_equal(trained(ours, 2), trained(theirs, 2))
+    check_equal(trained(stack("rnn", 1, how, backend="compiled")), by_torch("rnn", 1, how))
 
 
 @pytest.mark.parametrize("how", ["prune", "old weight_norm", "old spectral_norm", "orthogonal"])
 def test_copies_and_what_is_unpickled_go_on_training_as_torchs(how: str) -> None:
-    theirs, ours = pair("lstm", 1, how)
-    expected = trained(theirs)
+    ours, expected = stack("lstm", 1, how), by_torch("lstm", 1, how)
     check_equal(trained(copy.deepcopy(ours)), expected)
     if how != "orthogonal":  # torch pickles no parametrised module
         check_equal(trained(pickle.loads(pickle.dumps(ours))), expected)
@@ -145,8 +147,7 @@ def test_copies_and_what_is_unpickled_go_on_training_as_torchs(how: str) -> None
 
 @pytest.mark.parametrize("how", WAYS)
 def test_a_state_dict_that_is_loaded_is_what_is_computed_with(how: str) -> None:
-    _, source = pair("lstm", 2, how)
-    _, ours = pair("lstm", 2, how)
+    source, ours = stack("lstm", 2, how), stack("lstm", 2, how)
     expected = trained(source)[-1]
     x = torch.linspace(-1, 1, 5 * 2 * 3, dtype=torch.double).view(5, 2, 3)
     ours.eval()(x)
@@ -164,7 +165,7 @@ REMOVALS = {
 
 @pytest.mark.parametrize("how", REMOVALS)
 def test_taken_off_again_all_layers_run_in_one_call_with_the_same_weights(how: str) -> None:
-    _, ours = pair("lstm", 2, how, backend="native")
+    ours = stack("lstm", 2, how, backend="native")
     x = torch.linspace(-1, 1, 5 * 2 * 3, dtype=torch.double).view(5, 2, 3)
     ours.eval()
     expected = ours(x)[0]
@@ -238,7 +239,7 @@ def test_the_drop_in_layers_ask_no_oftener_than_torchs(kind: type[nn.RNNBase]) -
 @pytest.mark.parametrize("how", ["prune", "weight_norm"])
 def test_second_derivatives_go_through_what_makes_the_weights(how: str) -> None:
     def found(backend: str) -> list[Tensor]:
-        _, rnn = pair("gru", 2, how, backend=backend)
+        rnn = stack("gru", 2, how, backend=backend)
         x = torch.linspace(-1, 1, 3 * 2 * 3, dtype=torch.double).view(3, 2, 3).requires_grad_()
         (gradient,) = torch.autograd.grad(rnn(x)[0].square().sum(), x, create_graph=True)
         gradient.square().sum().backward()
