@@ -6,7 +6,7 @@
     python scripts/benchmark.py --only scaling      one section, or several: --only options,step
     python scripts/benchmark.py --only cuda         on a GPU: whether compiled chunks are faster than the loop
     python scripts/benchmark.py --sizes 64x2x100x32 sizes of your own: units x layers x steps x sequences
-    python scripts/benchmark.py --show              the tables of what was saved, for README
+    python scripts/benchmark.py --show              the tables of what was saved, for results/
 
 All contestants get the same weights, input and threads, are compiled and warm before the clock runs, and take turns
 (A B A B ...) in one process. Times are medians with the middle half of all calls. A ratio says how many times as fast

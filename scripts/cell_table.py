@@ -1,4 +1,4 @@
-"""Print README's table of cells, from the registry: ``python scripts/cell_table.py``."""
+"""Print the book's table of cells, from the registry: ``python scripts/cell_table.py``."""
 
 import inspect
 

@@ -21,6 +21,7 @@ from src.files import write_atomic
 from src.sweeps.report.figures import COLOURS, MARKERS
 from src.sweeps.report.runs import Run, read_runs
 
+PICTURES = Path("docs/pictures")
 LINKS = ("none", "residual", "highway")
 DEPTHS = (1, 2, 4, 8, 16)
 SETTINGS = [
@@ -135,13 +136,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="how many (default: 1)")
     parser.add_argument("--folder", type=Path, help="of the sweep (default: outputs/sweeps/depth_figure…)")
     parser.add_argument(
-        "--out", type=Path, help="the picture (default: docs/depth.png; with overrides depth.png in the folder)"
+        "--out",
+        type=Path,
+        help="the picture (default: docs/pictures/depth.png; with overrides depth.png in the folder)",
     )
     parser.add_argument("overrides", nargs="*", help="of the runs, such as max_steps=50 to try it out")
     chosen = parser.parse_args()
     folder = chosen.folder or default_folder(chosen.overrides)
     train(folder, chosen.seeds, chosen.overrides)
-    out = chosen.out or (folder if chosen.overrides else Path("docs")) / "depth.png"
+    out = chosen.out or (folder if chosen.overrides else PICTURES) / "depth.png"
     draw(folder, out)
     print(f"{table(folder)}\n\n{out}")
 

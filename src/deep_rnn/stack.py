@@ -54,7 +54,7 @@ class DeepRNN(nn.Module):
         norm: none, layer or rms, between the layers; norms inside a cell are options of the cell.
         norm_place: pre, ``link(x, layer(norm(x)))``, or post, ``norm(link(x, layer(x)))``.
         bias: whether the cells' products have biases.
-        batch_first: whether input and output are [B, T, *]. States are [B, H] either way.
+        batch_first: whether input and output are [B, T, features]. States are [B, H] either way.
         init: named initialiser of the cells, see ``deep_rnn.init``.
         forget_bias: start of the forget gate's bias; None leaves it to ``init``.
         horizon: steps that the chrono initialiser prepares the memory for.

@@ -1,4 +1,4 @@
-"""README's recipe for a new task and a new data set, followed to the letter in a copy of the checkout."""
+"""The book's recipe for a new task and a new data set, followed to the letter in a copy of the checkout."""
 
 import json
 import re
@@ -13,13 +13,13 @@ from helpers import environment
 from src.choices import CONF
 
 ROOT = CONF.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+SECTION = PAGE.partition("## A task in four files")[2]
 
 
 def recipe() -> dict[str, str]:
-    """The files that README's section tells one to write, by path, from the comment that opens each block."""
-    section = README.partition("## Adding a task")[2].partition("\n## ")[0]
-    blocks = re.findall(r"```(?:python|yaml)\n(.*?)```", section, re.DOTALL)
+    """The files that the page tells one to write, by path, from the comment that opens each block."""
+    blocks = re.findall(r"```(?:python|yaml)\n(.*?)```", SECTION, re.DOTALL)
     return {match[1]: match[2] for block in blocks if (match := re.match(r"# (\S+)\n(.*)", block, re.DOTALL))}
 
 
@@ -35,7 +35,7 @@ def test_following_the_recipe_makes_a_task_that_trains_and_is_judged(tmp_path: P
     for path, text in recipe().items():
         assert not (checkout / path).exists()
         (checkout / path).write_text(text)
-    command = re.search(r"python -m src\.train (data=.*)", README.partition("## Adding a task")[2])
+    command = re.search(r"python -m src\.train (data=.*)", SECTION)
     assert command is not None
     environ = environment(tmp_path) | {"PYTHONPATH": str(checkout)}
 
