@@ -21,5 +21,6 @@ html_theme = "furo"  # brings its own style and scripts: pages load nothing from
 html_title = "deep-rnn"
 html_static_path = ["static"]
 html_css_files = ["wide.css"]
-html_copy_source = False
-html_show_sourcelink = False
+html_show_search_summary = False  # which pages from plain files may not fetch
+html_show_copyright = False
+html_copy_source = html_show_sourcelink = False

@@ -41,6 +41,21 @@ class ResultsError(ValueError):
     """A file of results/ that cannot be believed, in one line."""
 
 
+class Written(float):
+    """A number of results/ that is shown as it is written there: 1.50 says that two places were measured."""
+
+    text: str
+
+    def __new__(cls, text: str) -> "Written":
+        """Keep the text."""
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    def __format__(self, spec: str) -> str:
+        return super().__format__(spec) if spec else self.text
+
+
 class Dashes(string.Formatter):
     """Templates in which what is not known becomes a dash, with no format to trip over."""
 
@@ -64,7 +79,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ResultsError: for an entry with a field missing or unknown, without a figure, or without a command.
     """
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = json.loads(path.read_text(encoding="utf-8"), parse_float=Written)
     found["entries"] = [complete(path.name, found["shared"] | entry) for entry in found["entries"]]
     return found
 

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 from pages import RESULTS, ROOT, results
 
-ENTRY = dict.fromkeys(results.FIELDS) | {"what": "a", "figure": 1.25, "command": "python -m src.train"}
+ENTRY = dict.fromkeys(results.FIELDS) | {
+    "what": "a",
+    "figure": 1.25,
+    "spread": [1.0, 2],
+    "command": "python -m src.train",
+}
 
 
 def write(folder: Path, **changes: Any) -> Path:
@@ -18,7 +23,7 @@ def write(folder: Path, **changes: Any) -> Path:
     entry = {name: value for name, value in (ENTRY | changes).items() if value != "left out"}
     found = {
         "title": "t",
-        "columns": [["what", "{what}"], ["mean", "{figure:.1f}"], ["seeds", "{seeds}"]],
+        "columns": [["what", "{what}"], ["mean", "{figure:.1f}"], ["", "{spread}"], ["", "{seeds}"]],
         "shared": {},
     }
     (folder / "results" / "one.json").write_text(json.dumps(found | {"entries": [entry]}))
@@ -40,7 +45,7 @@ def test_a_table_is_written_and_then_found_to_differ_when_a_figure_changes(tmp_p
     assert results.main(["--check"], tmp_path) == 1
     assert results.main(["--write"], tmp_path) == 0
     text = (tmp_path / "README.md").read_text()
-    assert text.startswith("before") and text.endswith("after\n") and "| a | 1.2 | – |" in text
+    assert text.startswith("before") and text.endswith("after\n") and "| a | 1.2 | 1.0–2 | – |" in text
     assert results.main(["--check"], tmp_path) == 0
     (tmp_path / "results" / "one.json").write_text(
         (tmp_path / "results" / "one.json").read_text().replace("1.25", "2.0")
