@@ -5,6 +5,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+import yaml
 from pages import PAGES, README, ROOT
 
 from deep_rnn import CELLS
@@ -50,6 +51,29 @@ def test_the_cell_table_is_the_registrys_and_readme_counts_it() -> None:
     page = (ROOT / "docs" / "cells.md").read_text(encoding="utf-8")
     assert runpy.run_path(str(ROOT / "scripts" / "cell_table.py"))["table"]() in page
     assert {int(count) for count in re.findall(r"(\d+) cells\b", TEXTS[README])} == {len(CELLS)}
+
+
+def keys(node: object, name: str) -> set[str]:
+    """Dotted names of all that a piece of conf/ holds."""
+    below = node.items() if isinstance(node, dict) else ()
+    return {name}.union(*(keys(value, f"{name}.{key}") for key, value in below))
+
+
+def keys_of(path: Path) -> set[str]:
+    """Dotted names of all that a file of conf/ sets."""
+    text = path.read_text(encoding="utf-8")
+    group = [] if text.startswith("# @package _global_") else path.relative_to(CONF).parent.parts
+    return {name.removeprefix(".") for name in keys(yaml.safe_load(text), ".".join(group))}
+
+
+KEYS = set().union(*(keys_of(path) for path in CONF.glob("**/*.yaml")))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_options_that_are_named_stand_in_conf(page: Path) -> None:
+    for code in re.findall(r"`([^`\n]+)`", without_code(TEXTS[page])):
+        for option in re.findall(rf"(?<![\w./])(?:{'|'.join(GROUPS)})\.[a-z_.]*[a-z](?![\w(/])", code):
+            assert option in KEYS, code
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -8,7 +8,10 @@ from pages import PAGES, blocks
 
 FILE = re.compile(r"# (\S+\.py)\n")  # a block that opens with its name is a file
 SHOWN = blocks("python")
-WITH_CODE = [page for page in PAGES if any(block.page == page for block in SHOWN)]
+CODE = {page: "".join(block.text for block in SHOWN if block.page == page) for page in PAGES}
+WITH_CODE = [  # ONNX's exporter takes its time
+    pytest.param(page, marks=pytest.mark.slow if "onnx" in code else ()) for page, code in CODE.items() if code
+]
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
