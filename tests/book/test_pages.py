@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pages import PAGES, README, ROOT
 
-from deep_rnn import CELLS
+import deep_rnn
 from src.choices import CONF
 
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
@@ -43,6 +43,12 @@ def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
             assert not anchor or anchor in anchors(page.parent / path if path else page), target
 
 
+def test_the_reference_holds_all_that_the_library_offers() -> None:
+    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    offered = set(deep_rnn.__all__) - {"CELLS"}  # a dictionary, shown on a page of its own
+    assert offered <= set(re.findall(r"^\.\. auto\w+:: deep_rnn\.(\w+)$", page, re.MULTILINE))
+
+
 def test_readme_fits_a_few_screens() -> None:
     assert len(TEXTS[README].splitlines()) <= 180
 
@@ -50,7 +56,7 @@ def test_readme_fits_a_few_screens() -> None:
 def test_the_cell_table_is_the_registrys_and_readme_counts_it() -> None:
     page = (ROOT / "docs" / "cells.md").read_text(encoding="utf-8")
     assert runpy.run_path(str(ROOT / "scripts" / "cell_table.py"))["table"]() in page
-    assert {int(count) for count in re.findall(r"(\d+) cells\b", TEXTS[README])} == {len(CELLS)}
+    assert {int(count) for count in re.findall(r"(\d+) cells\b", TEXTS[README])} == {len(deep_rnn.CELLS)}
 
 
 def keys(node: object, name: str) -> set[str]:
