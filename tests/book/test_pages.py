@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,9 @@ def test_the_table_of_groups_holds_every_choice_of_conf() -> None:
     assert listed.keys() >= {"link", "data", "task", "regularise", "optimizer", "scheduler", "experiment", "debug"}
     for group, choices in listed.items():
         assert set(re.findall(r"\w+", choices)) == names(group), group
+
+
+def test_whoever_cites_it_or_reads_its_changes_finds_the_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+    assert f"## {version}" in TEXTS[ROOT / "CHANGELOG.md"]
