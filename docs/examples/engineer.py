@@ -21,7 +21,9 @@ parser.add_argument("--units", type=int, default=128)
 parser.add_argument("--sentences", type=int, default=32, help="in a batch")
 parser.add_argument("--longest", type=int, default=60, help="words of the longest sentence")
 parser.add_argument("--turns", type=int, default=10, help="how often each is timed, in turn")
+parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: torch's choice")
 asked = parser.parse_args()
+torch.set_num_threads(asked.threads)
 torch.manual_seed(0)
 
 
