@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException
-from pages import RESULTS, ROOT, blocks
+from pages import PAGES, RESULTS, ROOT, blocks
 
 from src.arguments import compose_data, prepare, read_arguments
 from src.choices import CONF
@@ -25,6 +25,11 @@ LINES = {
         for name, found in RESULTS.items()
         for n, entry in enumerate(found["entries"])
     },
+}
+LINES |= {  # in the middle of a sentence, unless something is left out of it
+    f"{page.name}: {code}": code
+    for page in PAGES
+    for code in re.findall(r"`((?:python3?|pip|torchrun|wandb) [^`\n…]+)`", page.read_text(encoding="utf-8"))
 }
 OWN = "data=ones"  # that page's own data set: tests/tasks/test_recipe.py follows it to the letter
 COMMANDS = {command: where for where, command in LINES.items() if OWN not in command}  # each once
@@ -90,7 +95,8 @@ def check_python(words: list[str], configured: Callable[..., Config]) -> None:
     elif module in DOORS:
         optional, group = DOORS[module]
         _, overrides = read_arguments(rest, ["run"], optional, "", group)
-        compose_data(configured().data, overrides)
+        of_made_data = any(override.startswith("data.length=") for override in overrides)
+        compose_data(configured(*["data=adding"] * of_made_data).data, overrides)
     elif module == "deep_rnn.build":
         assert {word for word in rest if word.startswith("--")} <= {"--processor"}
     elif module == "src.sweeps":
