@@ -129,6 +129,8 @@ class FolderSweeper(Sweeper):
             raise
         finally:
             refresh(self.folder, final=True)
+        if (page := self.folder / "page.html").exists():
+            say(f"table and figures: {page}")
         report(jobs)
 
     @property

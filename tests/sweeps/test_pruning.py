@@ -63,7 +63,7 @@ def test_a_pruned_run_is_marked_keeps_its_best_and_is_skipped_by_the_same_comman
     assert summary["best"]["epoch"] == 1 and summary["final"]["epoch"] == 1 and summary["pruned"]
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     code, _, err = typed("train", *command)
-    assert (code, err) == (0, "1 runs: 1 pruned\n")
+    assert (code, err) == (0, "1 runs: 1 pruned\ntable and figures: outputs/sweeps/p/page.html\n")
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
     assert typed("train", f"resume={run}", "sweep.prune=null")[0] == 0  # who wants to can let it go on
     assert (run / "DONE").exists() and not (run / "PRUNED").exists()

@@ -78,7 +78,7 @@ def test_the_same_command_again_does_nothing_and_a_larger_one_only_what_is_new(
     assert {name[:7] for name in first} == {"depth-1", "depth-2"} and len(first) == 2
     before = content(first)
     code, _, err = typed("train", *fast, "depth=1,2")
-    assert (code, err) == (0, "2 runs: 2 done\n")
+    assert (code, err) == (0, "2 runs: 2 done\ntable and figures: outputs/sweeps/s/page.html\n")
     code, _, err = typed("train", *fast, "depth=1,2,3", "lr=1e-3", "seed=0", "launcher=basic")
     assert (code, err.splitlines()[0]) == (0, "3 runs: 2 done, 1 new")  # in other words, but the same runs
     assert content(first) == before and len(runs(tmp_path, "DONE")) == 3
