@@ -52,8 +52,8 @@ def take_verbatim(arguments: Iterable[str]) -> list[str]:
     return quoted
 
 
-_NO_NAME = r"(?i)(?<=[=\[,])(?:[-+]?(?:[\d.][^\s,\]]*|nan|inf)|true|false)(?=[,\]]|$)"
-"""What Hydra reads as a number or a truth, alone or in a list; as a choice it is a name, if a wrong one."""
+_NO_NAME = r"(?i)(?<=[=\[,])(?:[-+]?(?:[\d.][^\s,\]]*|nan|inf)|true|false|null)(?=[,\]]|$)"
+"""What Hydra reads as a number, a truth or nothing, alone or in a list; as a choice it is a name, if a wrong one."""
 
 
 def _groups() -> list[str]:

@@ -51,6 +51,8 @@ WRONG = [
     ("+debug=-1e5", "debug=-1e5: no such debug; known: anomaly"),
     ("hydra.mode=MULTIRUN", "hydra.mode=MULTIRUN: -m is how many runs are asked for"),
     ("diagnostics=[memory,prob]", "diagnostics=prob: no such diagnostics (did you mean probe?)"),
+    ("scheduler=[null]", "scheduler=null: no such scheduler; known: constant, cosine, one_cycle, plateau, warmup"),
+    ("optimizer=null", "optimizer=null: no such optimizer; known: adam, adamw, rmsprop, sgd"),
     ("launcher=[basic,4]", "launcher=4: no such launcher; known: "),
     ("--resolve", "error: The --resolve flag can only be used in conjunction with --cfg"),
     ("trainer.mode=${nope}", "Interpolation key 'nope' not found"),

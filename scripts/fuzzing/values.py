@@ -22,7 +22,18 @@ WORDS = [
     "e\u0301",
 ]
 NESTED = ["[]", "[1,2]", "[4]", "[null]", "[[1]]", "{}", "{a:1}", "{name:adam}", "[a,1,null]", "[nan]", "[-1,4]"]
-PATHS = ["a folder", "missing.csv", "missing/deep.csv", "empty.csv", "/", "/dev/null", ".", "..", "x" * 300, "outputs"]
+PATHS = [
+    "a folder",
+    "missing.csv",
+    "missing/deep.csv",
+    "empty.csv",
+    "/proc/self",
+    "/dev/null",
+    ".",
+    "..",
+    "x" * 300,
+    "outputs",
+]
 SYNTAX = [
     *(
         "a,b",
