@@ -187,8 +187,14 @@ def names_other_data(overrides: list[str]) -> bool:
 
 
 def compose_data(own: DataOptions, overrides: list[str]) -> DataOptions:
-    """The data that ``data=… data.key=…`` ask for; without ``data=`` a run's own, with the typed keys changed."""
+    """The data that ``data=… data.key=…`` ask for; without ``data=`` a run's own, with the typed keys changed.
+
+    Raises:
+        RequestError: a choice such as ``data/tokenizer`` for a run that has made it.
+    """
     anew = value_of("data", overrides) is not None
+    if not anew and (chosen := [key for key in typed_keys(overrides) if "/" in key]):
+        raise RequestError(f"{chosen[0]}: the run has made this choice and keeps it; leave that out")
     path = getattr(own, "path", None)
     kept = [f"data={own.name}"] + ([f"data.path={path}"] if path and value_of("data.path", overrides) is None else [])
     with initialize_config_dir(str(CONF), version_base="1.3"):

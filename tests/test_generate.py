@@ -68,6 +68,8 @@ def test_a_run_writes_on_is_judged_judges_texts_and_refuses_nonsense(typed: Type
     assert code == 0 and json.loads(out.splitlines()[-1]) == found, "the run's own held-out part, however it is read"
     code, _, err = typed("evaluate", "run=run", "data.holdout=0.5")
     assert code == 2 and "another holdout than the run's own" in err
+    code, _, err = typed("evaluate", "run=run", "data/tokenizer=bpe")
+    assert (code, err) == (2, "error: data/tokenizer: the run has made this choice and keeps it; leave that out\n")
     reviews = write_reviews(tmp_path / "labelled.csv")
     code, _, err = typed("evaluate", "run=run", "data=text_file", f"data.path={reviews}")
     assert code == 0, err  # whose labels say nothing to a language model
