@@ -12,9 +12,9 @@ import torch
 from deep_rnn.kernels import build, compiler, processor
 
 DRIVER = Path(__file__).with_name("core_driver.cpp")
-CHECKS = [("address,undefined", "native"), ("thread", "native")]
+CHECKS = [("address,undefined", "native", 1), ("thread", "native", 2)]  # each with problems of its own
 if platform.machine() == "x86_64":
-    CHECKS.append(("address,undefined", "x86-64-v3"))  # AVX2: other vectors, and no masked loads for a fault to hide in
+    CHECKS.append(("address,undefined", "x86-64-v3", 3))  # AVX2: no masked loads for a fault to hide in
 
 
 ARM = "aarch64-linux-gnu"
@@ -22,13 +22,19 @@ CORE = tuple(str(compiler.SOURCES / name) for name in ("core_float.cpp", "core_d
 
 
 def run_driver(
-    folder: Path, *flags: str, rounds: int, cxx: str = "c++", under: tuple[str, ...] = (), core: tuple[str, ...] = CORE
+    folder: Path,
+    *flags: str,
+    rounds: int,
+    seed: int = 1,
+    cxx: str = "c++",
+    under: tuple[str, ...] = (),
+    core: tuple[str, ...] = CORE,
 ) -> subprocess.CompletedProcess[str]:
     """Compile the driver with the core and run it, perhaps under an emulator."""
     program = str(folder / "driver")
     sources = [f"-I{compiler.SOURCES}", str(DRIVER), *core]
     subprocess.run([cxx, "-std=c++20", "-pthread", *flags, *sources, "-o", program], check=True)
-    return subprocess.run([*under, program, str(rounds)], capture_output=True, text=True)
+    return subprocess.run([*under, program, str(rounds), str(seed)], capture_output=True, text=True)
 
 
 def test_the_core_includes_no_torch_header() -> None:
@@ -40,12 +46,14 @@ def test_the_core_includes_no_torch_header() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # most of it the compiler's
-@pytest.mark.parametrize(("sanitizer", "target"), CHECKS)
-def test_random_problems_run_clean_and_right_under_sanitizers(tmp_path: Path, sanitizer: str, target: str) -> None:
+@pytest.mark.parametrize(("sanitizer", "target", "seed"), CHECKS)
+def test_random_problems_run_clean_and_right_under_sanitizers(
+    tmp_path: Path, sanitizer: str, target: str, seed: int
+) -> None:
     if missing := compiler.instructions(target) - processor.instructions():
         pytest.skip(f"this processor has no {', '.join(sorted(missing))}")
     flags = ("-O1", "-g", f"-march={target}", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
-    ended = run_driver(tmp_path, *flags, rounds=200)
+    ended = run_driver(tmp_path, *flags, rounds=80, seed=seed)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
@@ -65,7 +73,7 @@ def test_random_problems_equal_the_equations_in_the_library_itself(tmp_path: Pat
 def test_the_narrowest_vectors_equal_the_equations(tmp_path: Path) -> None:
     if platform.machine() != "x86_64":
         pytest.skip("x86-64 only")
-    ended = run_driver(tmp_path, "-O1", "-march=x86-64-v2", rounds=300)  # SSE4
+    ended = run_driver(tmp_path, "-O1", "-march=x86-64-v2", rounds=200, seed=4)  # SSE4
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
@@ -76,5 +84,5 @@ def test_neon_equals_the_equations(tmp_path: Path) -> None:
     if not (shutil.which(cxx) and emulator):
         pytest.skip(f"needs {cxx} and qemu-aarch64, of Debian's packages g++-{ARM} and qemu-user")
     root = os.environ.get("QEMU_LD_PREFIX", f"/usr/{ARM}")
-    ended = run_driver(tmp_path, "-O1", rounds=60, cxx=cxx, under=(emulator, "-L", root))
+    ended = run_driver(tmp_path, "-O1", rounds=60, seed=5, cxx=cxx, under=(emulator, "-L", root))
     assert ended.returncode == 0, ended.stdout + ended.stderr
