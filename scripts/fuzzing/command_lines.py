@@ -89,8 +89,6 @@ def _multirun(draw: random.Random) -> Drawn:
         "depth=1,-1",
         "model=gru,gruu",
         "seed=range(2)",
-    ]
-    lists += [
         "link=none,residual",
         "data.length=4,5",
         "width=[2],[4]",
@@ -176,8 +174,6 @@ def _hydras_own(draw: random.Random) -> Drawn:
         "--cfg",
         "--cfg=all",
         "--resolve",
-    ]
-    flags += [
         "--package",
         "--config-name=nothing",
         "--config-path=/",
@@ -186,8 +182,6 @@ def _hydras_own(draw: random.Random) -> Drawn:
         "--shell-completion",
         "-sc=x",
         "--run",
-    ]
-    flags += [
         "--experimental-rerun=x",
         "-c=job",
         "-p=model",

@@ -57,14 +57,9 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("tokenizer", [WORD, BPE, CHAR], ids=lambda options: options.name)
-@pytest.mark.parametrize("kind", ENDS)
-def test_ids_and_vocabulary_of_a_file_are_those_of_its_text_held_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, tokenizer: TokenizerOptions
-) -> None:
-    path = tmp_path / "a.txt"
-    path.write_bytes(ENDS[kind].encode())
-    options = Options(
+def options_of(path: Path, tokenizer: TokenizerOptions) -> Options:
+    """A language model's text, cached in a folder beside it."""
+    return Options(
         name="plain_text",
         path=str(path),
         encoding="utf-8",
@@ -72,8 +67,18 @@ def test_ids_and_vocabulary_of_a_file_are_those_of_its_text_held_whole(
         holdout=0.3,
         embedding_path=None,
         cooccurrence=None,
-        cache_dir=str(tmp_path / "cache"),
+        cache_dir=str(path.parent / "cache"),
     )
+
+
+@pytest.mark.parametrize("tokenizer", [WORD, BPE, CHAR], ids=lambda options: options.name)
+@pytest.mark.parametrize("kind", ENDS)
+def test_ids_and_vocabulary_of_a_file_are_those_of_its_text_held_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, tokenizer: TokenizerOptions
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(ENDS[kind].encode())
+    options = options_of(path, tokenizer)
     whole = ENDS[kind].replace("\r\n", "\n")
     cut = int(len(whole) * 0.7)
     expected = TextEncoder.fit([whole[:cut]], options, ())
@@ -118,16 +123,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused_and_not_cached(
 ) -> None:
     path = tmp_path / "a.txt"
     path.write_text("the cat sat\n" * 20)
-    options = Options(
-        name="plain_text",
-        path=str(path),
-        encoding="utf-8",
-        tokenizer=CHAR,
-        holdout=0.3,
-        embedding_path=None,
-        cooccurrence=None,
-        cache_dir=str(tmp_path / "cache"),
-    )
+    options = options_of(path, CHAR)
     fit = TextEncoder.fit
     monkeypatch.setattr(TextEncoder, "fit", lambda *args: [fit(*args), path.write_text("the dog sat\n" * 20)][0])
     with pytest.raises(RequestError, match="changed while they were read"):

@@ -39,61 +39,33 @@ def register() -> None:
             mode.counter.flop_registry |= {one: flop_counter.flop_registry[one] for one in formulas}
 
 
-def unroll(
-    x: Shape,
-    lengths: Shape | None,
-    initial: list[Shape],
-    weights: list[Shape],
-    masks: list[Shape],
-    drops: list[Shape],
-    zones: list[Shape],
-    between: list[Shape],
-    cell: str,
-    names: list[str],
-    *rest: Any,
-    **result: Any,
-) -> int:
+def by_name(operator: Any, arguments: Sequence[Any]) -> dict[str, Any]:
+    """The arguments of an operator (tensors as shapes) by the names that its schema gives them."""
+    return {one.name: value for one, value in zip(operator.default._schema.arguments, arguments, strict=False)}
+
+
+def unroll(*arguments: Any, **result: Any) -> int:
     """Every matrix times what it is read with, at every step."""
-    return sum(products(x, shape) for shape in weights if is_matrix(shape, x))
+    given = by_name(torch.ops.deep_rnn.unroll, arguments)
+    return sum(products(given["x"], shape) for shape in given["weights"] if is_matrix(shape, given["x"]))
 
 
-def unroll_backward(
-    grad_output: Shape,
-    grad_final: list[Shape],
-    x: Shape,
-    lengths: Shape | None,
-    initial: list[Shape],
-    weights: list[Shape],
-    masks: list[Shape],
-    drops: list[Shape],
-    zones: list[Shape],
-    between: list[Shape],
-    saved: list[Shape],
-    cell: str,
-    names: list[str],
-    constants: list[float],
-    zoneout: list[float],
-    reverse: list[bool],
-    cells: list[int],
-    wants_x: bool,
-    wants_states: bool,
-    wants_weights: bool,
-    **result: Any,
-) -> int:
+def unroll_backward(*arguments: Any, **result: Any) -> int:
     """The gradient of every matrix, and of what it was read with, where that leads on to something wanted."""
-    total, steps = 0, x[-3]
-    for place, shape in enumerate(weights):
+    given = by_name(torch.ops.deep_rnn.unroll_backward, arguments)
+    x, names, total = given["x"], given["names"], 0
+    for place, shape in enumerate(given["weights"]):
         if not is_matrix(shape, x):
             continue
-        layer, name = place // (len(names) * len(reverse)), names[place % len(names)]
+        layer, name = place // (len(names) * len(given["reverse"])), names[place % len(names)]
         every = products(x, shape)
-        total += every * wants_weights
+        total += every * given["wants_weights"]
         if name.startswith("weight_ih"):
-            total += every * (wants_x or layer > 0)
+            total += every * (given["wants_x"] or layer > 0)
         else:
             total += every
-            if steps and not wants_states:  # what the first step reads is the initial state
-                total -= int(every // steps * (1 - computed_rows(cell, name)))
+            if x[-3] and not given["wants_states"]:  # what the first step reads is the initial state
+                total -= int(every // x[-3] * (1 - computed_rows(given["cell"], name)))
     return total
 
 

@@ -39,7 +39,7 @@ def class_scores(found: Comparison) -> ClassScores | None:
         return None
     values = {name: [mean_of(name, scores[setting]) for setting in settings] for name in names}
     worst = sorted(names, key=lambda name: max(value for value in values[name] if value is not None))[:MOST_CLASSES]
-    shown = [name for name in names if name in set(worst)]
+    shown = sorted(worst, key=names.index)
     rows = [[values[name][row] for name in shown] for row in range(len(settings))]
     return ClassScores(shown, settings, rows, len(names))
 
